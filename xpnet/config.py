@@ -1,0 +1,245 @@
+"""Every setting of a run, once: the command line, the recipes and config.toml are made from `Config`."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Group, Parameter
+
+from xpnet.errors import XpnetError
+from xpnet.losses import Loss
+from xpnet.optimizers import OPTIMIZERS, SGD, Optimizer
+from xpnet.schedules import (
+    SCHEDULES,
+    Constant,
+    Cosine,
+    Exponential,
+    InverseScaling,
+    OneCycle,
+    Schedule,
+    StepDecay,
+    WarmUp,
+)
+
+_DATA = Parameter(group=Group("Data", sort_key=1))
+_NETWORK = Parameter(group=Group("Network", sort_key=2))
+_TRAINING = Parameter(group=Group("Training", sort_key=3))
+_KEEPING = Parameter(group=Group("Validation and stopping", sort_key=4))
+_RUN = Parameter(group=Group("Run and output", sort_key=5))
+_LIST = Parameter(consume_multiple=True, negative="", show_default=lambda values: " ".join(map(str, values)))
+_FLAG = Parameter(negative="", show_default=False)
+
+TABLE = "settings"
+"""The table of a TOML file that holds the settings."""
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """The settings of a run."""
+
+    data: Annotated[tuple[str, ...], _DATA, _LIST] = ("digits",)
+    """A name (digits, mnist, fashion-mnist, cifar10, xor, sine), an .npz file with X and y (and X_test, y_test), or
+    files of samples and labels, then perhaps of test samples and labels (.npy, IDX, sparse .npz)."""
+
+    data_dir: Annotated[str | None, _DATA] = None
+    """Where data files are, or go when they are downloaded; else $XPNET_DATA, else a cache folder."""
+
+    train_size: Annotated[int | None, _DATA] = None
+    """Use only the first so many training samples."""
+
+    scale: Annotated[float | None, _DATA] = None
+    """Factor on raw values; by custom 1/255 for bytes."""
+
+    center: Annotated[bool, _DATA, _FLAG] = False
+    """Subtract the mean of each column (the mean image)."""
+
+    standardize: Annotated[bool, _DATA, _FLAG] = False
+    """Bring each column to mean 0 and standard deviation 1."""
+
+    hidden: Annotated[tuple[int, ...], _NETWORK, _LIST, Parameter(negative="--no-hidden")] = (100,)
+    """Units of each hidden layer, such as 300 100."""
+
+    activation: Annotated[tuple[str, ...], _NETWORK, _LIST] = ("relu",)
+    """relu, sigmoid, tanh, linear, leaky_relu, elu, softplus, gelu or silu: one for all hidden layers, or one each."""
+
+    output: Annotated[str | None, _NETWORK] = None
+    """softmax, sigmoid, linear, or an activation; by custom what the targets ask for."""
+
+    init: Annotated[str, _NETWORK] = "glorot_uniform"
+    """Draws weights: glorot_, he_ or lecun_ with uniform or normal, normal(0.01), uniform(0.1), zeros."""
+
+    bias_init: Annotated[str, _NETWORK] = "zeros"
+    """The same for biases."""
+
+    dtype: Annotated[Literal["float32", "float64"], _NETWORK] = "float32"
+    """Precision of all computation."""
+
+    loss: Annotated[Literal["cross_entropy", "mse", "huber", "mae"] | None, _TRAINING] = None
+    """By custom cross_entropy for classes and labels, mse for numbers."""
+
+    optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"], _TRAINING] = "adam"
+    """How gradients become steps."""
+
+    lr: Annotated[float | None, _TRAINING] = None
+    """Learning rate; by custom 0.1 for sgd, 0.01 for adagrad, else 0.001."""
+
+    momentum: Annotated[float, _TRAINING] = 0.0
+    """Of sgd."""
+
+    nesterov: Annotated[bool, _TRAINING, _FLAG] = False
+    """Nesterov's momentum."""
+
+    schedule: Annotated[Literal["constant", "step", "exponential", "inverse", "cosine", "one-cycle"], _TRAINING] = (
+        "constant"
+    )
+    """How the learning rate changes."""
+
+    decay: Annotated[float | None, _TRAINING] = None
+    """Factor of the schedules step (each stair, 0.1) and exponential (each epoch, 0.95); power of inverse (0.5)."""
+
+    decay_every: Annotated[int, _TRAINING] = 10
+    """Epochs between the stairs of the schedule step."""
+
+    warmup: Annotated[float, _TRAINING] = 0.0
+    """Epochs over which the learning rate rises linearly from nothing."""
+
+    l2: Annotated[float, _TRAINING] = 0.0
+    """Adds 0.5 l2 times the sum of squared weights to the mean loss."""
+
+    clip_norm: Annotated[float | None, _TRAINING] = None
+    """Largest norm of the gradient."""
+
+    batch_size: Annotated[int | Literal["all"], _TRAINING] = 32
+    """Samples a step, or all."""
+
+    epochs: Annotated[int, _TRAINING] = 20
+    """Passes over the training samples."""
+
+    steps: Annotated[int | None, _TRAINING] = None
+    """Steps, in place of epochs."""
+
+    replacement: Annotated[bool, _TRAINING, _FLAG] = False
+    """Draw batches with replacement rather than shuffle."""
+
+    seed: Annotated[int, _TRAINING] = 0
+    """Of weights, order and split: same seed, device and threads, same bits."""
+
+    val_size: Annotated[float, _KEEPING] = 0.1
+    """Part (below 1) or number of training samples to validate on; 0 for none."""
+
+    val_on_test: Annotated[bool, _KEEPING, _FLAG] = False
+    """Take the test set as validation set, for the curves; nothing should then be chosen by it."""
+
+    eval_every: Annotated[str, _KEEPING] = "1"
+    """Evaluate every so many epochs (5) or steps (200steps)."""
+
+    early_stopping: Annotated[int | None, _KEEPING] = None
+    """Stop after so many evaluations without improvement."""
+
+    monitor: Annotated[str | None, _KEEPING] = None
+    """What has to improve: val_accuracy, val_mse, val_loss, train_loss, ...; by custom accuracy or mse."""
+
+    keep: Annotated[Literal["best", "last"] | None, _KEEPING] = None
+    """Which weights to save; by custom the best on the validation set, where there is one."""
+
+    device: Annotated[str, _RUN] = "auto"
+    """auto, cpu, cuda or cuda:1."""
+
+    out: Annotated[str | None, _RUN] = None
+    """The run's folder; by custom a new one in runs/."""
+
+    overwrite: Annotated[bool, _RUN, _FLAG] = False
+    """Write into --out even if it holds a run already."""
+
+    plot: Annotated[bool, _RUN] = True
+    """Draw curves.png."""
+
+    quiet: Annotated[bool, _RUN, _FLAG] = False
+    """Print nothing (but the line of --json)."""
+
+    json: Annotated[bool, _RUN, _FLAG] = False
+    """End with one line of JSON."""
+
+    gradcheck: Annotated[bool, _RUN, _FLAG] = False
+    """Do not train: compare this network's gradients with finite differences, in float64."""
+
+    def make_optimizer(self) -> Optimizer:
+        """The optimizer with its settings."""
+        options: dict[str, Any] = {} if self.lr is None else {"lr": self.lr}
+        kind = OPTIMIZERS[_known("optimizer", self.optimizer, OPTIMIZERS)]
+        if kind is SGD:
+            options |= {"momentum": self.momentum, "nesterov": self.nesterov}
+        elif self.momentum or self.nesterov:
+            raise XpnetError(
+                f"momentum: got it with {self.optimizer}, expected sgd; leave it out or change --optimizer."
+            )
+        optimizer: Optimizer = kind(**options)
+        return optimizer
+
+    def make_schedule(self) -> Schedule:
+        """The schedule with its settings, behind the warm-up where there is one."""
+        decay = self.decay
+        schedules: dict[str, Any] = {
+            "constant": Constant,
+            "step": lambda: StepDecay(0.1 if decay is None else decay, self.decay_every),
+            "exponential": lambda: Exponential(0.95 if decay is None else decay),
+            "inverse": lambda: InverseScaling(0.5 if decay is None else decay),
+            "cosine": Cosine,
+            "one-cycle": OneCycle,
+        }
+        schedule: Schedule = schedules[_known("schedule", self.schedule, SCHEDULES)]()
+        return schedule if self.warmup == 0 else WarmUp(self.warmup, schedule)
+
+    def make_output(self, task: str) -> str:
+        """The output that was asked for, or the one that is usual for the task and the loss."""
+        if self.output is not None:
+            return self.output
+        if task == "multilabel":
+            return "sigmoid"
+        return "softmax" if task == "classification" and self.loss in (None, "cross_entropy") else "linear"
+
+    def make_loss(self, output: str) -> Loss:
+        """The loss that was asked for, or the one that is usual for the output."""
+        return Loss.for_output(output, self.loss)
+
+
+def read_settings(path: Path, name: str | None = None) -> dict[str, Any]:
+    """The table [settings] of a TOML file.
+
+    Args:
+        path: Of the file.
+        name: What to call it in messages.
+
+    Raises:
+        XpnetError: There is no such file, it is no TOML, or it has no such table.
+    """
+    name = name or str(path)
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise XpnetError(f"{name}: there is no such file; give the config.toml of a run's folder.") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise XpnetError(f"{name}: this cannot be read as TOML ({' '.join(str(error).split())}); mend it.") from None
+    settings = document.get(TABLE)
+    if not isinstance(settings, dict):
+        raise XpnetError(f"{name}: there is no table [{TABLE}]; put the settings below a line [{TABLE}].")
+    return settings
+
+
+def settings_of(config: Config) -> dict[str, Any]:
+    """What config.toml holds: all that repeats the run elsewhere; not where and how it is written."""
+    left_out = {"out", "overwrite", "quiet", "json", "gradcheck"}
+    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in left_out}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
+    }
+
+
+def _known(what: str, got: str, known: Any) -> str:
+    if got not in known:
+        raise XpnetError(f'{what}: got "{got}", expected one of {", ".join(known)}.')
+    return got

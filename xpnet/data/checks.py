@@ -1,0 +1,209 @@
+"""Samples and targets as users bring them, turned into arrays that kernels can take."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from xpnet.errors import DataError
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+_KEPT_DTYPES = (np.uint8, np.float32, np.float64)
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Holds encoded targets, what they ask for, and the class names by index (None for regression)."""
+
+    task: Literal["classification", "multilabel", "regression"]
+    y: np.ndarray
+    classes: tuple[str, ...] | None
+
+
+def check_samples(x: Any, *, what: str = "X") -> np.ndarray | csr_array:
+    """Returns samples as a finite (N, I) matrix: C-contiguous, or CSR where they are sparse.
+
+    Bytes, float32 and float64 keep their type; other numbers become float64.
+
+    Args:
+        x: Any array-like of shape (N, ...), or a SciPy sparse matrix.
+        what: What error messages call the samples.
+
+    Raises:
+        DataError: The samples are empty, not numbers, or not finite.
+    """
+    from scipy.sparse import issparse
+
+    if issparse(x):
+        return _check_sparse(x, what)
+    array = _as_array(x, what)
+    _refuse_empty(array.shape, what)
+    if array.dtype.kind == "U":
+        raise _text_error(array, 0, what, "convert it to numbers or leave it out")
+    array = np.ascontiguousarray(_as_kept_dtype(array, what).reshape(len(array), -1))
+    _refuse_non_finite(array, what)
+    return array
+
+
+def encode_targets(y: Any, *, rows: int, classes: Sequence[str] | None = None, what: str = "y") -> Targets:
+    """Tells from the type of ``y`` what it asks for, and encodes it.
+
+    Whole numbers, booleans and text are class labels; a matrix of 0 and 1 is multilabel; floats are regression.
+
+    Args:
+        y: Targets of shape (N,), (N, 1) or (N, K).
+        rows: How many samples there are.
+        classes: The class names to encode by, as the training set gave them; by default all that occur in ``y``.
+        what: What error messages call the targets.
+
+    Raises:
+        DataError: The targets are empty, do not fit the samples, or are none of the three kinds.
+    """
+    array = _as_array(y, what)
+    _refuse_empty(array.shape, what)
+    if len(array) != rows:
+        raise DataError(f"{what} has {len(array)} rows but there are {rows} samples: give one row of {what} per sample")
+    if array.dtype.kind == "f":
+        return _encode_regression(array, classes, what)
+    if array.dtype.kind not in "biuU":
+        raise DataError(f"{what} holds {array.dtype}: give class labels, 0/1 columns or floats")
+    if array.ndim == 1 or array.shape[1:] == (1,):
+        return _encode_labels(array.reshape(-1), classes, what)
+    return _encode_multilabel(array, classes, what)
+
+
+def _encode_regression(y: np.ndarray, classes: Sequence[str] | None, what: str) -> Targets:
+    if classes is not None:
+        raise DataError(f"{what} holds floats where labels of {len(classes)} classes are expected: give the labels")
+    if y.ndim > 2:
+        raise DataError(f"{what} has shape {y.shape}: give floats as (rows,) or (rows, outputs)")
+    y = np.ascontiguousarray(y.reshape(len(y), -1), dtype=np.float64)
+    _refuse_non_finite(y, what)
+    return Targets("regression", y, None)
+
+
+def _encode_labels(y: np.ndarray, classes: Sequence[str] | None, what: str) -> Targets:
+    values, inverse = np.unique(y, return_inverse=True)
+    names = tuple(str(value) for value in values.tolist())
+    if classes is None and len(names) == 1:
+        raise DataError(f"{what} holds the single class {names[0]!r}: give labels of two classes or more")
+    known = names if classes is None else tuple(classes)
+    index = {name: i for i, name in enumerate(known)}
+    encoded = np.array([index.get(name, -1) for name in names], dtype=np.int32)[inverse]
+    if (encoded < 0).any():
+        row = int(np.argmax(encoded < 0))
+        raise DataError(
+            f"{what} holds the label {names[inverse[row]]!r} in row {row}, out of the known range: "
+            f"use only {_abbreviated(known)}"
+        )
+    return Targets("classification", encoded, known)
+
+
+def _encode_multilabel(y: np.ndarray, classes: Sequence[str] | None, what: str) -> Targets:
+    if y.ndim > 2 or y.dtype.kind == "U" or not np.isin(y, (0, 1)).all():
+        raise DataError(
+            f"{what} is a table of shape {y.shape} that holds other values than 0 and 1: "
+            "give one label per row, 0/1 columns, or floats for regression"
+        )
+    names = tuple(str(column) for column in range(y.shape[1]))
+    if classes is not None and names != tuple(classes):
+        raise DataError(f"{what} has {len(names)} columns where the {len(classes)} classes of training are expected")
+    return Targets("multilabel", np.ascontiguousarray(y, dtype=np.uint8), names)
+
+
+def _check_sparse(x: Any, what: str) -> csr_array:
+    from scipy.sparse import csr_array
+
+    if x.ndim != 2:
+        raise DataError(f"{what} is sparse with shape {x.shape}: give sparse samples as (rows, columns)")
+    _refuse_empty(x.shape, what)
+    matrix = csr_array(x)
+    matrix = csr_array((_as_kept_dtype(matrix.data, what), matrix.indices, matrix.indptr), shape=matrix.shape)
+    if not matrix.has_canonical_format:
+        matrix = matrix.copy()  # sums in place, and the arrays may be the caller's own
+        matrix.sum_duplicates()
+    bad = ~np.isfinite(matrix.data)
+    if bad.any():
+        first = int(bad.argmax())
+        row = int(np.searchsorted(matrix.indptr, first, side="right")) - 1
+        raise _non_finite_error(matrix.data[first], row, int(matrix.indices[first]), what)
+    return matrix
+
+
+def _as_array(values: Any, what: str) -> np.ndarray:
+    """Returns an array of a plain type; objects count by their values, so Python ints are whole numbers."""
+    from scipy.sparse import issparse
+
+    if issparse(values):
+        raise DataError(f"{what} is sparse: give it as a dense array")
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind in "US" and not isinstance(values, np.ndarray):
+            array = np.asarray(values, dtype=object)  # NumPy made text of any numbers beside text
+        if array.dtype.kind == "S":
+            array = array.astype(str)
+        plain = np.array(array.tolist()) if array.dtype.kind == "O" else array
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"{what} is no table: give rows of one length that hold numbers or text") from error
+    if array.ndim == 0:
+        raise DataError(f"{what} is a single {type(values).__name__}: give an array with one row per sample")
+    if array.dtype.kind == "O":
+        _refuse_mixture(array, what)
+    if plain.dtype.kind not in "biufU" or plain.shape != array.shape:
+        raise DataError(f"{what} holds values of type {plain.dtype}: give numbers, or text as labels")
+    return plain
+
+
+def _refuse_mixture(array: np.ndarray, what: str) -> None:
+    for position, value in enumerate(array.flat):
+        if not isinstance(value, (str, bytes, numbers.Real, np.bool_)):
+            kind = type(value).__name__
+            raise DataError(
+                f"{what} holds {value!r:.80} of type {kind} in {_cell(array, position)}: give numbers or text"
+            )
+    texts = [isinstance(value, (str, bytes)) for value in array.flat]
+    if any(texts) and not all(texts):
+        raise _text_error(array, texts.index(True), what, "give only numbers, or only text as labels")
+
+
+def _refuse_empty(shape: tuple[int, ...], what: str) -> None:
+    if 0 in shape:
+        raise DataError(f"{what} is empty with shape {shape}: give at least one row and one column")
+
+
+def _refuse_non_finite(matrix: np.ndarray, what: str) -> None:
+    bad = ~np.isfinite(matrix)
+    if bad.any():
+        row, column = divmod(int(bad.argmax()), matrix.shape[1])
+        raise _non_finite_error(matrix[row, column], row, column, what)
+
+
+def _as_kept_dtype(array: np.ndarray, what: str) -> np.ndarray:
+    if array.dtype.kind not in "biuf":
+        raise DataError(f"{what} holds values of type {array.dtype} where real numbers are expected: convert them")
+    native = array.dtype.newbyteorder("=")
+    return array.astype(native if native in _KEPT_DTYPES else np.float64, copy=False)
+
+
+def _non_finite_error(value: Any, row: int, column: int, what: str) -> DataError:
+    return DataError(f"{what} holds {value} in row {row}, column {column}: fill in or leave out what is not finite")
+
+
+def _text_error(array: np.ndarray, position: int, what: str, advice: str) -> DataError:
+    cell = f"{str(array.flat[position])!r:.80} in {_cell(array, position)}"
+    return DataError(f"{what} holds text where numbers are expected ({cell}): {advice}")
+
+
+def _cell(array: np.ndarray, position: int) -> str:
+    row, column = divmod(position, array.size // len(array))
+    return f"row {row}" if array.ndim == 1 else f"row {row}, column {column}"
+
+
+def _abbreviated(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:10])}, ... or {names[-1]}"

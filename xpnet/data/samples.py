@@ -1,0 +1,79 @@
+"""A set of samples: the arrays, and which of their rows belong to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from xpnet.errors import DataError
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Rows of x with their targets; several sets may be rows of the same arrays, which are never copied.
+
+    Attributes:
+        x: (N, I) raw samples, dense or CSR.
+        y: (N,) int32 classes, (N, K) 0/1 labels or (N, O) floats, as `encode_targets` makes them.
+        weights: (N,) sample weights, or None.
+        rows: The numbers of the rows that belong to the set.
+    """
+
+    x: Any
+    y: np.ndarray
+    weights: np.ndarray | None
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, x: Any, y: np.ndarray, weights: np.ndarray | None = None) -> Samples:
+        """All rows of x."""
+        return cls(x, y, weights, np.arange(x.shape[0]))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def total_weight(self) -> float:
+        """What sums of losses are divided by: the sum of the weights, or the number of samples."""
+        return float(len(self) if self.weights is None else self.weights[self.rows].sum(dtype=np.float64))
+
+    def shares_arrays(self, other: Samples) -> bool:
+        """Whether both sets are rows of the same arrays."""
+        return self.x is other.x and self.y is other.y and self.weights is other.weights
+
+    def first(self, size: int) -> Samples:
+        """The first `size` samples."""
+        return replace(self, rows=self.rows[:size])
+
+    def split(self, size: float | int, *, rng: np.random.Generator) -> tuple[Samples, Samples]:
+        """Two sets: the rest, and `size` samples drawn from this one, in the classes' proportions where there are any.
+
+        Args:
+            size: A fraction below 1, or a number of samples.
+            rng: Draws them.
+
+        Raises:
+            DataError: One of the two would be empty.
+        """
+        from sklearn.model_selection import train_test_split
+
+        count = round(size * len(self)) if size < 1 else int(size)
+        if not 0 < count < len(self):
+            raise DataError(
+                f"val_size: got {size}, which takes {count} of {len(self)} samples; "
+                "choose a fraction or a number that leaves samples on both sides."
+            )
+        rest, drawn = train_test_split(
+            self.rows, test_size=count, stratify=self._strata(count), random_state=int(rng.integers(2**31))
+        )
+        return replace(self, rows=np.sort(rest)), replace(self, rows=np.sort(drawn))
+
+    def _strata(self, count: int) -> np.ndarray | None:
+        """The classes to keep in proportion, or None where there are none or too few samples of one."""
+        if self.y.ndim != 1:
+            return None
+        classes, sizes = np.unique(self.y[self.rows], return_counts=True)
+        possible = sizes.min() >= 2 and len(classes) <= min(count, len(self) - count)
+        return self.y[self.rows] if possible else None

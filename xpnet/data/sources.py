@@ -1,0 +1,72 @@
+"""Samples resident on a device, from which batches are gathered."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet.data.transform import InputTransform
+
+if TYPE_CHECKING:
+    from xpnet.devices import Array, Device
+    from xpnet.kernels import Table
+
+
+class DenseSource:
+    """(N, I) samples as they are, bytes as bytes; scaled and shifted while they are gathered."""
+
+    def __init__(self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype) -> None:
+        self.samples = device.asarray(x, dtype if x.dtype.kind == "f" else None)
+        self.scale, self.shift = _constants(device, transform, dtype)
+
+    def gather(self, k: Table, index: Array, *, out: Array) -> None:
+        """out: (B, I) <- the samples of these numbers, as the network sees them."""
+        k.gather(self.samples, index, scale=self.scale, shift=self.shift, out=out)
+
+
+class SparseSource:
+    """Samples of few non-zeros, each row padded to the same number of entries; made dense while they are gathered."""
+
+    def __init__(self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype) -> None:
+        columns, values = _padded(x)
+        self.columns, self.values = device.asarray(columns), device.asarray(values, dtype)
+        self.scale, self.shift = _constants(device, transform, dtype)
+
+    def gather(self, k: Table, index: Array, *, out: Array) -> None:
+        """out: (B, I) <- the samples of these numbers, as the network sees them."""
+        k.gather_sparse(self.columns, self.values, index, scale=self.scale, shift=self.shift, out=out)
+
+
+Source = DenseSource | SparseSource
+
+
+def open_source(device: Device, x: Any, transform: InputTransform, dtype: Any) -> Source:
+    """The samples on the device in the form that takes less memory. x: (N, I), dense or CSR."""
+    dtype = np.dtype(dtype)
+    if not hasattr(x, "toarray"):
+        return DenseSource(device, x, transform, dtype)
+    dense_row = x.shape[1] * (x.dtype if x.dtype.kind != "f" else dtype).itemsize
+    sparse_row = int(np.diff(x.indptr).max(initial=1)) * (np.dtype(np.int32).itemsize + dtype.itemsize)
+    if dense_row <= sparse_row:
+        return DenseSource(device, x.toarray(), transform, dtype)
+    return SparseSource(device, x, transform, dtype)
+
+
+def _constants(device: Device, transform: InputTransform, dtype: np.dtype) -> tuple[Any, Array | None]:
+    """Scale and shift as the kernels take them; None where they would change nothing."""
+    scale, shift = transform.scale, transform.shift
+    if isinstance(scale, np.ndarray):
+        return device.asarray(scale, dtype), None if shift is None else device.asarray(shift, dtype)
+    return (None if scale == 1 else float(scale)), None if shift is None else device.asarray(shift, dtype)
+
+
+def _padded(x: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(N, K) columns and values of a CSR matrix; a short row repeats its last entry, an empty one holds a zero."""
+    counts = np.diff(x.indptr)
+    width = max(int(counts.max(initial=1)), 1)
+    place = np.arange(width)[None, :]
+    place = np.minimum(place, np.maximum(counts - 1, 0)[:, None]) + x.indptr[:-1, None]
+    columns, values = (np.append(a, a.dtype.type(0)) for a in (x.indices, x.data))
+    place[counts == 0] = len(columns) - 1
+    return columns[place].astype(np.int32), values[place]

@@ -1,0 +1,60 @@
+"""Devices: where arrays live and what is fast there. CuPy is imported in this folder alone."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import Any
+
+from xpnet.devices.base import Array, Device
+from xpnet.devices.cpu import Cpu
+from xpnet.errors import DeviceError
+
+__all__ = ["Array", "Cpu", "Device", "device", "device_of", "why_no_cuda"]
+
+
+def device(name: str | Device = "auto") -> Device:
+    """The device of that name, opened once and then passed down.
+
+    Args:
+        name: "cpu", "cuda" (the first GPU), "cuda:1" and so on, or "auto": a GPU when one works, else the CPU.
+
+    Raises:
+        DeviceError: The name is unknown, or that GPU cannot be used; the message says what is missing.
+    """
+    if isinstance(name, Device):
+        return name
+    if name == "cpu":
+        return Cpu()
+    if name == "auto":
+        try:
+            return _open_cuda(0)
+        except DeviceError:
+            return Cpu()
+    match = re.fullmatch(r"cuda(?::(\d+))?", name)
+    if not match:
+        raise DeviceError(f'device: got "{name}", expected "auto", "cpu", "cuda" or "cuda:N" with a number N.')
+    return _open_cuda(int(match[1] or 0))
+
+
+def why_no_cuda() -> str | None:
+    """The sentence that says why "auto" takes the CPU, or None where it takes a GPU."""
+    try:
+        _open_cuda(0)
+    except DeviceError as error:
+        return str(error)
+    return None
+
+
+def device_of(array: Any) -> Device:
+    """The device on which `array` lives; looks at CuPy only if somebody has imported it."""
+    cupy = sys.modules.get("cupy")
+    if cupy is not None and isinstance(array, cupy.ndarray):
+        return _open_cuda(array.device.id)
+    return Cpu()
+
+
+def _open_cuda(index: int) -> Device:
+    from xpnet.devices import cuda
+
+    return cuda.open_device(index)

@@ -1,0 +1,85 @@
+"""What a device is: where arrays live, how they get there, and what is fast there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Array = Any
+"""An array of the device's namespace: `numpy.ndarray` or `cupy.ndarray`."""
+
+
+class Device:
+    """A NumPy-like namespace with the few things that such namespaces do differently.
+
+    A device may bring `twins`: faster kernels under the names of references in `xpnet.kernels`, with their signatures.
+    """
+
+    name: str
+    xp: Any
+    twins: Mapping[str, Callable[..., Any]]
+
+    def __init__(self, name: str, xp: Any, twins: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        self.name, self.xp, self.twins = name, xp, twins or {}
+
+    def __repr__(self) -> str:
+        return f"<xpnet device {self.name}>"
+
+    @property
+    def description(self) -> str:
+        """What a person calls this device."""
+        return self.name
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A new array, its contents undefined."""
+        return self.xp.empty(shape, dtype)
+
+    def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """A new array of zeros."""
+        return self.xp.zeros(shape, dtype)
+
+    def asarray(self, array: Any, dtype: Any = None) -> Array:
+        """`array` on this device, C-contiguous; the same memory where it is that already."""
+        return self.xp.asarray(array, dtype=dtype, order="C")
+
+    def to_host(self, array: Array) -> Any:
+        """A NumPy copy of `array`; waits for the device."""
+        raise NotImplementedError
+
+    def upload(self, host: Any, *, out: Array) -> None:
+        """out <- host, a NumPy array of the same shape, converted to `out`'s dtype. `out` is contiguous."""
+        raise NotImplementedError
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked."""
+
+    def take(self, source: Array, index: Array, *, out: Array) -> Array:
+        """out <- source[index], rows by number; every number must be within the source."""
+        return self.xp.take(source, index, axis=0, out=out)
+
+    def gemm(self, a: Array, b: Array, *, out: Array, alpha: Any = 1.0, beta: Any = 0.0) -> Array:
+        """out <- alpha a b + beta out.
+
+        Args:
+            a: (M, K), C-contiguous or the transposed view of such an array.
+            b: (K, N), likewise.
+            out: (M, N), C-contiguous; aliases neither a nor b. A float `beta=0.0` means that it is not read.
+            alpha, beta: both Python floats (constants), or both 0-d arrays of `out`'s dtype (read at every run).
+        """
+        xp = self.xp
+        if isinstance(beta, float) and beta == 0.0:
+            xp.matmul(a, b, out=out)
+            return out if isinstance(alpha, float) and alpha == 1.0 else xp.multiply(out, alpha, out=out)
+        product = xp.matmul(a, b)
+        xp.multiply(product, alpha, out=product)
+        xp.multiply(out, beta, out=out)
+        return xp.add(out, product, out=out)
+
+    def capture(self, run: Callable[[], None], state: Sequence[Array] = ()) -> Callable[[], None]:
+        """A callable that does what `run()` does; making it changes nothing.
+
+        Args:
+            run: Works on buffers that stay where they are, and decides nothing on values.
+            state: The arrays that outlive a run; a device that has to warm up saves and restores them.
+        """
+        return run

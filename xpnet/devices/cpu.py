@@ -1,0 +1,45 @@
+"""The CPU through NumPy."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnet.devices.base import Array, Device
+
+
+class Cpu(Device):
+    """NumPy's own loops and the BLAS that NumPy brings."""
+
+    def __init__(self) -> None:
+        super().__init__("cpu", np)
+
+    @property
+    def description(self) -> str:
+        """The processor's kind and how many processors this process sees."""
+        return f"cpu ({platform.machine()}, {os.cpu_count()} processors)"
+
+    def to_host(self, array: Array) -> Any:
+        """A copy of `array`."""
+        return np.array(array)
+
+    def upload(self, host: Any, *, out: Array) -> None:
+        """out <- host."""
+        np.copyto(out, host, casting="same_kind")
+
+    def take(self, source: Array, index: Array, *, out: Array) -> Array:
+        """out <- source[index]."""
+        return np.take(source, index, axis=0, out=out, mode="clip")  # "raise" would go through a buffer
+
+    def capture(self, run: Callable[[], None], state: Sequence[Array] = ()) -> Callable[[], None]:
+        """`run` itself, without NumPy's warnings: as on a GPU, infinity and NaN are found in the results."""
+
+        def replay() -> None:
+            with np.errstate(all="ignore"):
+                run()
+
+        return replay

@@ -1,0 +1,155 @@
+"""Losses, fused with their output layer: from pre-activations z to the gradient dz of the mean loss, in one go.
+
+Every loss takes z: (B, O), targets t, optional sample weights: (B,), and writes
+
+    out: (B, O)  dz, the gradient of sum_i weight_i loss_i / sum_i weight_i (`out` may be z),
+    db: (O,)     its sum over the batch, the gradient of the output layer's biases,
+    loss: ()     sum_i weight_i loss_i, which adds up over batches.
+
+The division by B, or by the sum of the weights, is here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xpnet.devices import Array
+    from xpnet.kernels.table import Table
+
+LOG_SMALLEST = math.log(1e-10)
+"""Probabilities below 1e-10 are reported as 1e-10; gradients know no such bound."""
+
+
+def softmax_cross_entropy(
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    log_smallest: float = LOG_SMALLEST,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
+) -> None:
+    """loss_i = -sum_j t_ij log p_ij with p = softmax(z); dz_i = (p_i - t_i) / B.
+
+    t: (B,) integers, the number of the class, or (B, O) probabilities that sum to 1 in each row. The reported loss
+    takes log p to be at least `log_smallest`.
+    """
+    xp = k.xp
+    row, log_p = k.scratch("loss row", (len(z), 1), z.dtype), k.scratch("log p", z.shape, z.dtype)
+    if t.ndim == 1:
+        t = _one_hot(k, t, z)
+    xp.max(z, axis=1, keepdims=True, out=row)
+    xp.subtract(z, row, out=log_p)
+    xp.exp(log_p, out=out)
+    xp.sum(out, axis=1, keepdims=True, out=row)
+    xp.divide(out, row, out=out)
+    xp.log(row, out=row)
+    xp.subtract(log_p, row, out=log_p)
+    xp.maximum(log_p, log_smallest, out=log_p)
+    xp.multiply(log_p, t, out=log_p)
+    xp.negative(log_p, out=log_p)
+    xp.subtract(out, t, out=out)
+    _weigh(k, log_p, out, columns=1, weights=weights, db=db, loss=loss)
+
+
+def sigmoid_cross_entropy(
+    k: Table, z: Array, t: Array, *, weights: Array | None = None, out: Array, db: Array, loss: Array
+) -> None:
+    """loss_i = mean_j [log(1 + exp(z_ij)) - t_ij z_ij]; dz = (sigmoid(z) - t) / (B O).
+
+    t: (B, O), each 0, 1 or between: one label a column.
+    """
+    xp, values = k.xp, k.scratch("loss values", z.shape, z.dtype)
+    product = k.scratch("loss product", z.shape, z.dtype)
+    xp.logaddexp(z, 0, out=values)
+    xp.multiply(z, t, out=product)
+    xp.subtract(values, product, out=values)
+    k.sigmoid(z, out=out)
+    xp.subtract(out, t, out=out)
+    _weigh(k, values, out, columns=z.shape[1], weights=weights, db=db, loss=loss)
+
+
+def squared_error(
+    k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array, db: Array, loss: Array
+) -> None:
+    """loss_i = mean_j (y_ij - t_ij)^2 with y = output(z); dy = 2 (y - t) / (B O). t: (B, O)."""
+    values, slope = _residual(k, z, t, output=output, out=out)
+    k.xp.multiply(out, out, out=values)
+    k.xp.multiply(out, 2, out=out)
+    k.activation_backward(out, slope, out=out)
+    _weigh(k, values, out, columns=z.shape[1], weights=weights, db=db, loss=loss)
+
+
+def absolute_error(
+    k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array, db: Array, loss: Array
+) -> None:
+    """loss_i = mean_j |y_ij - t_ij| with y = output(z); dy = sign(y - t) / (B O). t: (B, O)."""
+    values, slope = _residual(k, z, t, output=output, out=out)
+    k.xp.absolute(out, out=values)
+    k.xp.sign(out, out=out)
+    k.activation_backward(out, slope, out=out)
+    _weigh(k, values, out, columns=z.shape[1], weights=weights, db=db, loss=loss)
+
+
+def huber(
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    output: str,
+    delta: float = 1.0,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
+) -> None:
+    """loss_i = mean_j c_ij (r_ij - c_ij / 2) with r = output(z) - t, c = r clipped to +-delta; dy = c / (B O).
+
+    r^2 / 2 near zero, delta (|r| - delta / 2) beyond delta (Huber 1964, eq. 1.2). t: (B, O).
+    """
+    xp = k.xp
+    values, slope = _residual(k, z, t, output=output, out=out)
+    clipped = k.scratch("huber", z.shape, z.dtype)
+    xp.clip(out, -delta, delta, out=clipped)
+    xp.multiply(clipped, 0.5, out=values)
+    xp.subtract(out, values, out=values)
+    xp.multiply(values, clipped, out=values)
+    k.activation_backward(clipped, slope, out=out)
+    _weigh(k, values, out, columns=z.shape[1], weights=weights, db=db, loss=loss)
+
+
+def _residual(k: Table, z: Array, t: Array, *, output: str, out: Array) -> tuple[Array, Array]:
+    """out <- output(z) - t; the slope of the output, and room for the values of the loss."""
+    slope = k.scratch("loss slope", z.shape, z.dtype)
+    getattr(k, output)(z, out=out, slope=slope)
+    k.xp.subtract(out, t, out=out)
+    return k.scratch("loss values", z.shape, z.dtype), slope
+
+
+def _weigh(k: Table, values: Array, dz: Array, *, columns: int, weights: Array | None, db: Array, loss: Array) -> None:
+    """From the values of the loss and unscaled gradients, entry by entry, to loss, dz and db; overwrites values."""
+    xp, rows = k.xp, len(dz)
+    factor: Any = 1 / (rows * columns)
+    if weights is not None:
+        column, total = weights[:, None], k.scratch("weight sum", (1, 1), dz.dtype)
+        factor = k.scratch("weight factor", (rows, 1), dz.dtype)
+        xp.multiply(values, column, out=values)
+        xp.sum(column, axis=0, keepdims=True, out=total)
+        xp.maximum(total, xp.finfo(dz.dtype).tiny, out=total)  # a batch of weightless samples changes nothing
+        xp.multiply(total, columns, out=total)
+        xp.divide(column, total, out=factor)
+    xp.sum(values, out=loss)
+    xp.multiply(loss, 1 / columns, out=loss)
+    xp.multiply(dz, factor, out=dz)
+    k.affine_biases(dz, out=db)
+
+
+def _one_hot(k: Table, t: Array, z: Array) -> Array:
+    """(B, O) of z's dtype: 1 in the column of the class, else 0."""
+    one_hot = k.scratch("one hot", z.shape, z.dtype)
+    k.xp.equal(t[:, None], k.iota(z.shape[1], t.dtype)[None, :], out=one_hot)
+    return one_hot

@@ -1,0 +1,84 @@
+"""The table of kernels: references with a device's twins laid over them, each bound to the table itself."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from xpnet.devices import Array, Device
+from xpnet.kernels import activations, affine, gather, hidden, losses, metrics, updates
+
+
+def _kernels(module: ModuleType) -> dict[str, Callable[..., Any]]:
+    """The public functions that `module` itself defines."""
+    return {
+        name: function
+        for name, function in vars(module).items()
+        if getattr(function, "__module__", None) == module.__name__ and not name.startswith("_")
+    }
+
+
+REFERENCE: dict[str, Callable[..., Any]] = {
+    name: function
+    for module in (affine, activations, hidden, losses, metrics, updates, gather)
+    for name, function in _kernels(module).items()
+}
+
+# Kernels that hand an opaque buffer to each other: a device has twins of all of them or of none.
+GROUPS = (frozenset({"hidden_aux", "hidden_forward", "hidden_backward"}),)
+
+
+class Table:
+    """Every kernel under its name, `xp`, `gemm`, scratch memory, and `reference` with the plain ones.
+
+    A kernel is called as `k.name(arrays..., *, options, out)`; it gets the table as its first argument by itself and
+    reaches other kernels through it, so that a twin of a part serves every composition.
+    """
+
+    def __init__(self, device: Device) -> None:
+        unknown = set(device.twins) - set(REFERENCE)
+        torn = [group for group in GROUPS if 0 < len(group & set(device.twins)) < len(group)]
+        if unknown or torn:
+            raise TypeError(f"{device!r} has twins of unknown kernels {unknown} or of parts of a group {torn}")
+        self.device, self.xp, self.gemm = device, device.xp, device.gemm
+        self._blocks: dict[tuple[str, str], Array] = {}
+        self._replaced: list[Array] = []
+        self._views: dict[tuple[str, tuple[int, ...], str], Array] = {}
+        self._iotas: dict[tuple[int, int, str], Array] = {}
+        self.reference = SimpleNamespace(**{name: partial(f, self) for name, f in REFERENCE.items()})
+        self.__dict__.update({name: partial(f, self) for name, f in {**REFERENCE, **device.twins}.items()})
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        raise AttributeError(f"there is no kernel {name!r}")  # declared for type checkers: kernels are set by name
+
+    def scratch(self, tag: str, shape: tuple[int, ...], dtype: Any) -> Array:
+        """Memory that is dead when the kernel returns, made at its first use and kept.
+
+        Shapes of one tag share a block; kernels that call each other use different tags.
+        """
+        key = (tag, shape, np.dtype(dtype).char)
+        if key not in self._views:
+            block = self._blocks.get((tag, key[2]))
+            if block is None or block.size < math.prod(shape):
+                if block is not None:
+                    self._replaced.append(block)  # a captured graph may hold its address
+                block = self._blocks[tag, key[2]] = self.device.empty((math.prod(shape),), dtype)
+            self._views[key] = block[: math.prod(shape)].reshape(shape)
+        return self._views[key]
+
+    def iota(self, n: int, dtype: Any, *, step: int = 1) -> Array:
+        """The constant 0, step, ..., (n - 1) step."""
+        key = (n, step, np.dtype(dtype).char)
+        if key not in self._iotas:
+            self._iotas[key] = self.device.asarray(np.arange(0, n * step, step, dtype=dtype))
+        return self._iotas[key]
+
+
+def on(device: Device) -> Table:
+    """The kernels as they are fastest on `device`."""
+    return Table(device)

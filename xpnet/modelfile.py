@@ -1,0 +1,116 @@
+"""Networks on disk: one safetensors file with all that a prediction from raw data needs. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.data.transform import InputTransform
+from xpnet.devices import Device
+from xpnet.errors import DataError, XpnetError
+from xpnet.network import MLP
+
+VERSION = 1
+"""Of the layout below."""
+
+
+def save(network: MLP, path: str | os.PathLike[str], *, extra: dict[str, Any] | None = None) -> Path:
+    """Write the network: weights, output, task, class names and the transform of its inputs.
+
+    The file appears whole or not at all: it is written under another name first.
+
+    Args:
+        network: On any device.
+        path: Of the file, by custom model.safetensors.
+        extra: Further facts for readers, as JSON: metrics, settings.
+
+    Returns:
+        The path.
+    """
+    from safetensors.numpy import save_file
+
+    path = Path(path)
+    tensors = {name: network.device.to_host(view) for name, view in network.parameters.named()}
+    transform = network.transform
+    if transform.shift is not None:
+        tensors["input_shift"] = np.asarray(transform.shift, dtype=np.float64)
+    if isinstance(transform.scale, np.ndarray):
+        tensors["input_scale"] = np.asarray(transform.scale, dtype=np.float64)
+    header = {
+        "version": VERSION,
+        "sizes": network.sizes,
+        "activations": network.activations,
+        "output": network.output,
+        "dtype": network.dtype.name,
+        "task": network.task,
+        "classes": network.classes,
+        "input_scale": None if isinstance(transform.scale, np.ndarray) else transform.scale,
+        **(extra or {}),
+    }
+    partial = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, partial, metadata={"xpnet": json.dumps(header)})
+        partial.replace(path)
+    except OSError as error:
+        raise XpnetError(f"{path}: the model cannot be written ({error.strerror}); choose another folder.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def load(path: str | os.PathLike[str], *, device: str | Device = "cpu") -> MLP:
+    """The network that `save` wrote, on the device of your choice.
+
+    Raises:
+        DataError: The file is missing, damaged, or not a model of xpnet's.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(os.fspath(path), framework="numpy") as file:
+            header = json.loads((file.metadata() or {}).get("xpnet", "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: there is no such file; give the model.safetensors of a run's folder.") from error
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise DataError(f"{path}: this is no whole safetensors file ({error}); save the model anew.") from error
+    if not isinstance(header, dict) or header.get("version") != VERSION:
+        raise DataError(f"{path}: this is no model of xpnet's version {VERSION}; it lacks its description.")
+    try:
+        return _rebuild(header, tensors, device)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise DataError(f"{path}: the model's description does not fit its weights ({error}).") from error
+
+
+def _rebuild(header: dict[str, Any], tensors: dict[str, np.ndarray], device: str | Device) -> MLP:
+    _check_sizes(header["sizes"], tensors)
+    network = MLP(
+        header["sizes"],
+        header["activations"],
+        header["output"],
+        init="zeros",
+        dtype=header["dtype"],
+        device=device,
+    )
+    for name, view in network.parameters.named():
+        if tensors[name].shape != view.shape or tensors[name].dtype != network.dtype:
+            raise ValueError(f"{name} is {tensors[name].dtype} {tensors[name].shape}")
+        network.device.upload(tensors[name], out=view)
+    network.task = header["task"]
+    network.classes = None if header["classes"] is None else tuple(map(str, header["classes"]))
+    scale = header["input_scale"]
+    network.transform = InputTransform(tensors["input_scale"] if scale is None else scale, tensors.get("input_shift"))
+    return network
+
+
+def _check_sizes(sizes: list[int], tensors: dict[str, np.ndarray]) -> None:
+    """That the file holds as many weights as its header promises, before memory is taken for them."""
+    promised = sum(i * o + o for i, o in itertools.pairwise(sizes))
+    held = sum(tensor.size for name, tensor in tensors.items() if name[0] in "wb")
+    if promised != held:
+        raise ValueError(f"{held} weights for sizes {sizes}")

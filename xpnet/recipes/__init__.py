@@ -1,0 +1,50 @@
+"""Well-known small training systems as TOML files; `python -m xpnet.train --recipe list` tells of them."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from xpnet.errors import XpnetError
+
+_FOLDER = resources.files(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A named collection of settings.
+
+    Attributes:
+        name: Of the file.
+        expect: What it reaches.
+        settings: By the names of `Config`.
+    """
+
+    name: str
+    expect: str
+    settings: dict[str, Any]
+
+    @property
+    def network(self) -> str:
+        """Hidden layers and activation, in short."""
+        return f"{'-'.join(map(str, self.settings['hidden']))} {self.settings['activation']}"
+
+
+def names() -> list[str]:
+    """The recipes there are."""
+    return sorted(Path(file.name).stem for file in _FOLDER.iterdir() if file.name.endswith(".toml"))
+
+
+def read(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        XpnetError: There is none; the message names those that there are.
+    """
+    if name not in names():
+        raise XpnetError(f'recipe: got "{name}", expected one of {", ".join(names())}, or list to read about them.')
+    document = tomllib.loads(_FOLDER.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
+    return Recipe(name, document["expect"], document["settings"])

@@ -1,0 +1,266 @@
+"""Training: which samples when, what is written down, and which weights are kept."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from xpnet.callbacks import Callback, History
+from xpnet.data import check_samples, encode_targets
+from xpnet.data.samples import Samples
+from xpnet.errors import DataError, XpnetError
+from xpnet.losses import Loss, Metric
+from xpnet.network import MLP
+from xpnet.optimizers import SGD, Optimizer
+from xpnet.program import EVALUATION_ROWS, Evaluation, Resident, Workspace
+from xpnet.schedules import Constant, Schedule
+from xpnet.training import Interval, Training
+
+
+class Trainer:
+    """Trains a network on samples.
+
+    Args:
+        network: What is trained, where it lives.
+        loss: "cross_entropy", "mse", "huber" or "mae"; None for the one that is usual for the network's output.
+        optimizer: `SGD`, `Adam`, `AdamW`, `RMSProp` or `AdaGrad` with their settings.
+        schedule: The factor on the learning rate at each step; see `xpnet.schedules`.
+        batch_size: Samples a step, or "all".
+        epochs: Passes over the samples.
+        steps: Steps instead of epochs.
+        replacement: Draw batches with replacement rather than shuffle; an epoch is then N // batch_size steps.
+        l2: Adds 0.5 l2 sum(w^2) over the weights, not the biases, to the mean loss.
+        clip_norm: A bound on the norm of the gradient; None for none.
+        eval_every: How often the validation set is evaluated: epochs (5) or steps ("200steps").
+        early_stopping: Evaluations without improvement after which training ends; None for never.
+        monitor: What has to improve: "val_accuracy", "val_loss", "train_loss", "val_mse", ...; None for the
+            validation metric, or the training loss without a validation set.
+        keep: Which weights the network has in the end: "best" by `monitor`, or "last"; None for the best where there
+            is a validation set.
+        callbacks: Watch the training.
+        seed: Of the order of the samples and of a validation split.
+
+    Attributes:
+        history: Of the last training.
+        step, total_steps: Steps done and planned.
+        stopped: Why the training is to end, or "".
+
+    Raises:
+        XpnetError: An argument is not one of these; the message names it.
+    """
+
+    def __init__(
+        self,
+        network: MLP,
+        *,
+        loss: str | None = None,
+        optimizer: Optimizer | None = None,
+        schedule: Schedule | None = None,
+        batch_size: int | str = 200,
+        epochs: int = 10,
+        steps: int | None = None,
+        replacement: bool = False,
+        l2: float = 0.0,
+        clip_norm: float | None = None,
+        eval_every: int | str = 1,
+        early_stopping: int | None = None,
+        monitor: str | None = None,
+        keep: str | None = None,
+        callbacks: Sequence[Callback] = (),
+        seed: int | np.random.SeedSequence = 0,
+    ) -> None:
+        _at_least("epochs", epochs, 1)
+        if steps is not None:
+            _at_least("steps", steps, 1)
+        if batch_size != "all":
+            _at_least("batch_size", batch_size, 1, otherwise=' or "all"')
+        if early_stopping is not None:
+            _at_least("early_stopping", early_stopping, 1)
+        if not 0 <= l2 < np.inf:
+            raise XpnetError(f"l2: got {l2}, expected a finite number, at least 0.")
+        if clip_norm is not None and not 0 < clip_norm < np.inf:
+            raise XpnetError(f"clip_norm: got {clip_norm}, expected a positive number.")
+        if keep not in (None, "best", "last"):
+            raise XpnetError(f'keep: got "{keep}", expected best or last.')
+        self.network, self.loss = network, Loss.for_output(network.output, loss)
+        self.optimizer, self.schedule = optimizer or SGD(), schedule or Constant()
+        self.batch_size, self.epochs, self.steps, self.replacement = batch_size, epochs, steps, replacement
+        self.l2, self.clip_norm, self.eval_every = float(l2), clip_norm, Interval.of(eval_every)
+        self.early_stopping, self.monitor, self.keep = early_stopping, monitor, keep
+        self.callbacks, self.seed = list(callbacks), seed
+        self.step = self.total_steps = 0
+        self.stopped = ""
+
+    def fit(
+        self,
+        x: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        validation: float | tuple[Any, ...] | None = None,
+    ) -> History:
+        """Train on arrays.
+
+        Args:
+            x: (N, ...) numbers, dense or sparse; the network's `transform` is applied to them.
+            y: (N,) class labels, (N, K) 0/1 labels, or (N,) or (N, O) floats.
+            sample_weight: (N,), or None.
+            validation: A pair (X, y) or triple (X, y, weights); or a fraction or number of samples to split off.
+
+        Returns:
+            The history. The network has the weights that `keep` says.
+
+        Raises:
+            DataError: The arrays do not fit each other or the network.
+            DivergenceError: The loss became NaN or infinite; the network has its last good weights.
+        """
+        samples = self._samples(x, y, sample_weight)
+        if validation is None:
+            return self.train(samples)
+        if isinstance(validation, tuple):
+            return self.train(samples, self._samples(*validation))
+        rng = np.random.default_rng(self.seeds()[1])
+        return self.train(*samples.split(validation, rng=rng))
+
+    def train(self, samples: Samples, validation: Samples | None = None) -> History:
+        """Train on encoded samples; as `fit`."""
+        return self.run(self.prepare(samples, validation))
+
+    def prepare(self, samples: Samples, validation: Samples | None = None) -> Training:
+        """Check all that can be checked and take all memory, so that `run` has only to train."""
+        self.step, self.stopped = 0, ""
+        training = Training(self, samples, validation)
+        self.history, self.total_steps = training.history, training.span.total
+        return training
+
+    def run(self, training: Training) -> History:
+        """Train; Ctrl-C ends it after the present chunk of steps. The network then has the weights to keep."""
+        try:
+            self.tell("on_start")
+            with _ctrl_c_calls(lambda: self.stop("interrupted")):
+                training.run()
+        finally:
+            training.keeper.restore()
+            self.tell("on_end")
+        return self.history
+
+    def evaluate(self, x: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
+        """The mean loss and the metric on arrays, as {"loss": ..., "accuracy": ...} or {"loss": ..., "mse": ...}."""
+        return self.measure(self._samples(x, y, sample_weight))
+
+    def measure(self, samples: Samples) -> dict[str, float]:
+        """The mean loss and the metric on encoded samples."""
+        metric = self.metric
+        resident = Resident.of(samples, self.network, self.loss, metric)
+        workspace = Workspace(self.network, resident, min(EVALUATION_ROWS, len(samples)))
+        loss, value = Evaluation(self.network, self.loss, metric, samples, resident, workspace)()
+        return {"loss": loss, metric.name: value}
+
+    def stop(self, why: str) -> None:
+        """End the training after the present chunk of steps."""
+        self.stopped = why
+
+    def penalty(self) -> float:
+        """0.5 l2 sum(w^2) of the present weights."""
+        if not self.l2:
+            return 0.0
+        k, total = self.network.k, self.network.device.zeros((), self.network.dtype)
+        k.squared_norm(self.network.parameters.weights, out=total)
+        return 0.5 * self.l2 * float(self.network.device.to_host(total))
+
+    def weights_are_finite(self) -> bool:
+        """Whether every weight and bias is a number."""
+        k, total = self.network.k, self.network.device.zeros((), self.network.dtype)
+        k.squared_norm(self.network.parameters.flat, out=total)
+        return bool(np.isfinite(self.network.device.to_host(total)))
+
+    def _samples(self, x: Any, y: Any, weights: Any = None) -> Samples:
+        """Check arrays against each other and the network; the first ones tell the network its task."""
+        network = self.network
+        x = check_samples(x)
+        targets = encode_targets(
+            y, rows=x.shape[0], classes=network.classes if network.task == "classification" else None
+        )
+        if network.task is None:
+            network.task, network.classes = targets.task, targets.classes
+        if weights is not None:
+            weights = np.asarray(weights, dtype=np.float64)
+            if (
+                weights.shape != (x.shape[0],)
+                or not np.isfinite(weights).all()
+                or weights.min() < 0
+                or weights.max() == 0
+            ):
+                raise DataError(
+                    f"sample_weight: got shape {weights.shape}, expected {x.shape[0]} finite numbers, "
+                    "none negative and not all zero, one for each sample."
+                )
+        samples = Samples.of(x, targets.y, weights)
+        self._check_fit(samples, targets.task)
+        return samples
+
+    def _check_fit(self, samples: Samples, task: str) -> None:
+        """That inputs, targets, output and loss of the network go together."""
+        network, units = self.network, self.network.sizes[-1]
+        if samples.x.shape[1] != network.sizes[0]:
+            raise DataError(
+                f"X: got samples of {samples.x.shape[1]} values for a network with {network.sizes[0]} inputs; "
+                "make its first size that of the samples."
+            )
+        if task == "classification":
+            count = len(network.classes or ())
+            if units != count and not (units == 1 and count == 2 and network.output == "sigmoid"):
+                raise DataError(
+                    f"y: got {count} classes for a network with {units} outputs; make its last size {count}"
+                    + (", or 1 with a sigmoid output." if count == 2 else ".")
+                )
+            return
+        if task == "multilabel" and network.output != "sigmoid":
+            raise DataError(f'y: got 0/1 labels for the output "{network.output}"; build the network with "sigmoid".')
+        if samples.y.shape[1] != units:
+            raise DataError(
+                f"y: got {samples.y.shape[1]} columns for a network with {units} outputs; make its last size that."
+            )
+
+    @property
+    def metric(self) -> Metric:
+        """What is reported beside the loss."""
+        return Metric.for_task(self.network.task or "classification", self.network.output)
+
+    def seeds(self) -> list[np.random.SeedSequence]:
+        """Independent seeds: of the order, of the split."""
+        seed = self.seed if isinstance(self.seed, np.random.SeedSequence) else np.random.SeedSequence(self.seed)
+        return [np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2)]
+
+    def tell(self, event: str, *args: Any) -> None:
+        """Call that method of every callback."""
+        for callback in self.callbacks:
+            getattr(callback, event)(self, *args)
+
+
+def _at_least(name: str, value: Any, least: int, otherwise: str = "") -> None:
+    if not isinstance(value, int | np.integer) or value < least:
+        raise XpnetError(f"{name}: got {value}, expected a whole number, at least {least}{otherwise}.")
+
+
+@contextlib.contextmanager
+def _ctrl_c_calls(stop: Callable[[], None]) -> Iterator[None]:
+    """The first Ctrl-C calls `stop`, so that no step is broken off; a second one raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(signum: int, frame: Any) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop()
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
