@@ -150,7 +150,10 @@ class Config:
     """auto, cpu, cuda or cuda:1."""
 
     out: Annotated[str | None, _RUN] = None
-    """The run's folder; by custom a new one in runs/."""
+    """The run's folder; by custom a new one, runs/NAME or runs/NAME-2 and so on."""
+
+    name: Annotated[str | None, _RUN] = None
+    """What to call the run: its folder is then runs/NAME."""
 
     overwrite: Annotated[bool, _RUN, _FLAG] = False
     """Write into --out even if it holds a run already."""

@@ -39,7 +39,7 @@ class Loss:
         fitting = ("softmax", "sigmoid") if self.name == "cross_entropy" else ACTIVATIONS
         if self.output not in fitting:
             raise XpnetError(
-                f'loss: "{self.name}" does not go with the output "{self.output}"; give it {" or ".join(fitting)}, '
+                f'loss: "{self.name}" does not go with the output "{self.output}"; take one of {", ".join(fitting)}, '
                 f"or choose another loss."
             )
 

@@ -119,9 +119,8 @@ def prepare(config: Config, device: Device) -> Task:
     Raises:
         XpnetError: Something that was asked for is not to be had; the message says what to do.
     """
-    config = dataclasses.replace(
-        config, device=device.name, data=_absolute(config.data), data_dir=_full(config.data_dir)
-    )
+    if config.seed < 0:
+        raise XpnetError(f"seed: got {config.seed}, expected a whole number, at least 0.")
     optimizer, schedule = config.make_optimizer(), config.make_schedule()
     dataset = data.load(config.data, folder=config.data_dir, progress=not config.quiet)
     seeds = np.random.SeedSequence(config.seed).spawn(3)
@@ -159,6 +158,9 @@ def prepare(config: Config, device: Device) -> Task:
         monitor=config.monitor,
         keep=config.keep,
         seed=seeds[1],
+    )
+    config = dataclasses.replace(
+        config, device=device.name, data=_absolute(config.data), data_dir=_full(config.data_dir)
     )
     return Task(config, network, trainer, train, validation, test)
 
@@ -271,7 +273,7 @@ def _make_folder(config: Config) -> Path:
     """--out, or the first free folder runs/NAME, runs/NAME-2, ..."""
     try:
         if config.out is None:
-            return _free_folder(Path("runs"), Path(config.data[0]).name.split(".")[0])
+            return _free_folder(Path("runs"), config.name or Path(config.data[0]).name.split(".")[0])
         folder = Path(config.out)
         if folder.is_dir() and any(folder.iterdir()) and not config.overwrite:
             raise XpnetError(f"out: {folder} holds something already; choose another folder, or add --overwrite.")

@@ -62,7 +62,7 @@ def _start(
         return 0
     settings: dict[str, Any] = {}
     if recipe is not None:
-        settings = recipes.read(recipe).settings
+        settings = {"name": recipe, **recipes.read(recipe).settings}
     elif config is not None:
         settings = read_settings(config)
     app.config = (Dict(settings, source=str(config or f"recipe {recipe}")),)

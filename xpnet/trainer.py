@@ -13,6 +13,7 @@ import numpy as np
 from xpnet.callbacks import Callback, History
 from xpnet.data import check_samples, encode_targets
 from xpnet.data.samples import Samples
+from xpnet.devices import Array
 from xpnet.errors import DataError, XpnetError
 from xpnet.losses import Loss, Metric
 from xpnet.network import MLP
@@ -167,17 +168,18 @@ class Trainer:
 
     def penalty(self) -> float:
         """0.5 l2 sum(w^2) of the present weights."""
-        if not self.l2:
-            return 0.0
-        k, total = self.network.k, self.network.device.zeros((), self.network.dtype)
-        k.squared_norm(self.network.parameters.weights, out=total)
-        return 0.5 * self.l2 * float(self.network.device.to_host(total))
+        return 0.5 * self.l2 * self._squared_norm(self.network.parameters.weights) if self.l2 else 0.0
 
     def weights_are_finite(self) -> bool:
         """Whether every weight and bias is a number."""
-        k, total = self.network.k, self.network.device.zeros((), self.network.dtype)
-        k.squared_norm(self.network.parameters.flat, out=total)
-        return bool(np.isfinite(self.network.device.to_host(total)))
+        return bool(np.isfinite(self._squared_norm(self.network.parameters.flat)))
+
+    def _squared_norm(self, block: Array) -> float:
+        network = self.network
+        total = network.device.zeros((), network.dtype)
+        with np.errstate(over="ignore"):  # a diverged network is told of by its own error
+            network.k.squared_norm(block, out=total)
+        return float(network.device.to_host(total))
 
     def _samples(self, x: Any, y: Any, weights: Any = None) -> Samples:
         """Check arrays against each other and the network; the first ones tell the network its task."""
