@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.data import TASKS
 from xpnet.data.transform import InputTransform
 from xpnet.devices import Device
 from xpnet.errors import DataError, XpnetError
@@ -32,7 +34,7 @@ def save(network: MLP, path: str | os.PathLike[str], *, extra: dict[str, Any] | 
     Returns:
         The path.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save as serialize
 
     path = Path(path)
     tensors = {name: network.device.to_host(view) for name, view in network.parameters.named()}
@@ -54,12 +56,12 @@ def save(network: MLP, path: str | os.PathLike[str], *, extra: dict[str, Any] | 
     }
     partial = path.with_name(path.name + ".part")
     try:
-        save_file(tensors, partial, metadata={"xpnet": json.dumps(header)})
+        partial.write_bytes(serialize(tensors, metadata={"xpnet": json.dumps(header)}))
         partial.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
         raise XpnetError(f"{path}: the model cannot be written ({error.strerror}); choose another folder.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return path
 
 
@@ -101,10 +103,12 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, np.ndarray], device: str
         if tensors[name].shape != view.shape or tensors[name].dtype != network.dtype:
             raise ValueError(f"{name} is {tensors[name].dtype} {tensors[name].shape}")
         network.device.upload(tensors[name], out=view)
+    if header["task"] not in (None, *TASKS):
+        raise ValueError(f"the task is {header['task']!r}")
     network.task = header["task"]
     network.classes = None if header["classes"] is None else tuple(map(str, header["classes"]))
-    scale = header["input_scale"]
-    network.transform = InputTransform(tensors["input_scale"] if scale is None else scale, tensors.get("input_shift"))
+    scale = tensors["input_scale"] if header["input_scale"] is None else float(header["input_scale"])
+    network.transform = InputTransform(scale, tensors.get("input_shift"))
     return network
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from xpnet.errors import DataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+Task = Literal["classification", "multilabel", "regression"]
+TASKS: tuple[Task, ...] = get_args(Task)
 _KEPT_DTYPES = (np.uint8, np.float32, np.float64)
 
 
@@ -21,7 +23,7 @@ _KEPT_DTYPES = (np.uint8, np.float32, np.float64)
 class Targets:
     """Holds encoded targets, what they ask for, and the class names by index (None for regression)."""
 
-    task: Literal["classification", "multilabel", "regression"]
+    task: Task
     y: np.ndarray
     classes: tuple[str, ...] | None
 
@@ -38,9 +40,7 @@ def check_samples(x: Any, *, what: str = "X") -> np.ndarray | csr_array:
     Raises:
         DataError: The samples are empty, not numbers, or not finite.
     """
-    from scipy.sparse import issparse
-
-    if issparse(x):
+    if _is_sparse(x):
         return _check_sparse(x, what)
     array = _as_array(x, what)
     _refuse_empty(array.shape, what)
@@ -117,6 +117,11 @@ def _encode_multilabel(y: np.ndarray, classes: Sequence[str] | None, what: str) 
     return Targets("multilabel", np.ascontiguousarray(y, dtype=np.uint8), names)
 
 
+def _is_sparse(values: Any) -> bool:
+    """Whether these are a matrix of SciPy's, told without importing SciPy."""
+    return hasattr(values, "tocsr")
+
+
 def _check_sparse(x: Any, what: str) -> csr_array:
     from scipy.sparse import csr_array
 
@@ -138,9 +143,7 @@ def _check_sparse(x: Any, what: str) -> csr_array:
 
 def _as_array(values: Any, what: str) -> np.ndarray:
     """Returns an array of a plain type; objects count by their values, so Python ints are whole numbers."""
-    from scipy.sparse import issparse
-
-    if issparse(values):
+    if _is_sparse(values):
         raise DataError(f"{what} is sparse: give it as a dense array")
     try:
         array = np.asarray(values)
@@ -178,10 +181,10 @@ def _refuse_empty(shape: tuple[int, ...], what: str) -> None:
 
 
 def _refuse_non_finite(matrix: np.ndarray, what: str) -> None:
-    bad = ~np.isfinite(matrix)
-    if bad.any():
-        row, column = divmod(int(bad.argmax()), matrix.shape[1])
-        raise _non_finite_error(matrix[row, column], row, column, what)
+    if matrix.dtype.kind != "f" or np.isfinite(matrix).all():
+        return
+    row, column = divmod(int(np.isfinite(matrix).argmin()), matrix.shape[1])
+    raise _non_finite_error(matrix[row, column], row, column, what)
 
 
 def _as_kept_dtype(array: np.ndarray, what: str) -> np.ndarray:

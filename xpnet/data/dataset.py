@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from xpnet.data.checks import Targets, check_samples, encode_targets
+from xpnet.data.checks import Targets, Task, check_samples, encode_targets
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Dataset:
     name: str
     x: Samples
     y: np.ndarray
-    task: Literal["classification", "multilabel", "regression"]
+    task: Task
     classes: tuple[str, ...] | None
     x_test: Samples | None = None
     y_test: np.ndarray | None = None

@@ -21,6 +21,7 @@ class Device:
 
     def __init__(self, name: str, xp: Any, twins: Mapping[str, Callable[..., Any]] | None = None) -> None:
         self.name, self.xp, self.twins = name, xp, twins or {}
+        self._products: dict[tuple[tuple[int, ...], str], Array] = {}
 
     def __repr__(self) -> str:
         return f"<xpnet device {self.name}>"
@@ -70,7 +71,10 @@ class Device:
         if isinstance(beta, float) and beta == 0.0:
             xp.matmul(a, b, out=out)
             return out if isinstance(alpha, float) and alpha == 1.0 else xp.multiply(out, alpha, out=out)
-        product = xp.matmul(a, b)
+        key = out.shape, out.dtype.char
+        if key not in self._products:
+            self._products[key] = self.empty(*key)
+        product = xp.matmul(a, b, out=self._products[key])
         xp.multiply(product, alpha, out=product)
         xp.multiply(out, beta, out=out)
         return xp.add(out, product, out=out)

@@ -1,0 +1,69 @@
+"""Which tests run, and what several of them need."""
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from xpnet.devices import why_no_cuda
+
+LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
+_why_no_cuda = functools.cache(why_no_cuda)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest's own -k and -m
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip gpu tests where there is no GPU; leave slow ones out, unless -m was given or their node id was."""
+    for item in items:
+        if item.get_closest_marker("gpu") and (reason := _why_no_cuda()):
+            item.add_marker(pytest.mark.skip(reason=reason))
+
+    left_out = [item for item in items if item.get_closest_marker("slow") and not _asked_for(item)]
+    config.stash[LEFT_OUT] = left_out
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def _asked_for(item: pytest.Item) -> bool:
+    if item.config.option.markexpr:
+        return True
+    name = item.nodeid.partition("::")[2]
+    asked = (argument.partition("::") for argument in item.config.args)
+    start = item.config.invocation_params.dir
+    return any(test and name.startswith(test) and (start / file).resolve() == item.path for file, _, test in asked)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name the slow tests that were left out, and the command that runs them."""
+    if left_out := config.stash.get(LEFT_OUT, []):
+        terminalreporter.section("slow tests left out; to run them: scripts/test -m slow")
+        for item in left_out:
+            terminalreporter.line(item.nodeid)
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """The folder of the real data sets."""
+    folder = os.environ.get("XPNET_DATA")
+    if not folder:
+        pytest.skip("XPNET_DATA is not set; it names the folder of mnist/, fashion-mnist/ and cifar-10-batches-py/")
+    return Path(folder).absolute()
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run `python -m xpnet.train` with these options in an empty folder."""
+
+    def run(
+        *options: object, env: dict[str, str] | None = None, timeout: float | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "xpnet.train", *map(str, options)]
+        environment = os.environ | (env or {})
+        return subprocess.run(command, cwd=tmp_path, env=environment, timeout=timeout, capture_output=True, text=True)
+
+    return run

@@ -1,0 +1,64 @@
+"""Ten steps of a small network against numbers from an independent program, tests/golden/make_golden.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet.data.samples import Samples
+from xpnet.losses import Loss, Metric
+from xpnet.optimizers import GradientOnly
+from xpnet.program import Program, Resident, Workspace
+
+GOLDEN = Path(__file__).parent / "golden"
+sys.path.insert(0, str(GOLDEN))
+import make_golden as golden  # noqa: E402
+
+EXPECTED = json.loads((GOLDEN / "golden.json").read_text())
+X = np.array(golden.matrix(golden.ROWS, golden.SIZES[0], 0.1))
+LABELS = np.array([i * i % golden.SIZES[-1] for i in range(golden.ROWS)], dtype=np.int32)
+
+
+@pytest.fixture
+def network() -> xpnet.MLP:
+    network = xpnet.MLP(golden.SIZES, "tanh", dtype="float64")
+    for depth, (w, b) in enumerate(zip(network.parameters.w, network.parameters.b, strict=True)):
+        w[...] = golden.matrix(*w.shape, 1.0 + depth)
+        b[...] = golden.wave(len(b), 2.0 + depth)
+    network.task, network.classes = "classification", ("0", "1", "2")
+    return network
+
+
+def test_ten_losses_and_the_parameters_after_them(network):
+    trainer = xpnet.Trainer(network, optimizer=xpnet.SGD(golden.LR), l2=golden.L2, batch_size="all", epochs=10)
+    history = trainer.train(Samples.of(X, LABELS))
+    assert history.initial_loss == pytest.approx(EXPECTED["losses"][0], rel=1e-13)
+    after_each_step = [row.train_loss for row in history.rows]  # data loss before the step, penalty after it
+    penalties = trainer.penalty()
+    np.testing.assert_allclose(history.step_losses[-1] + penalties, after_each_step[-1], rtol=1e-13)
+    for w, b, expected_w, expected_b in zip(
+        network.parameters.w, network.parameters.b, *EXPECTED["last_parameters"].values(), strict=True
+    ):
+        np.testing.assert_allclose(w, expected_w, rtol=1e-11, atol=1e-14)
+        np.testing.assert_allclose(b, expected_b, rtol=1e-11, atol=1e-14)
+
+
+def test_every_gradient_of_the_first_step(network):
+    loss, metric = Loss.for_output("softmax"), Metric.for_task("classification", "softmax")
+    samples = Samples.of(X, LABELS)
+    resident = Resident.of(samples, network, loss, metric)
+    update = GradientOnly(network.parameters)
+    workspace = Workspace(network, resident, golden.ROWS)
+    program = Program(network, loss, metric, update, resident, workspace, batch=golden.ROWS, chunk=1)
+    summed, _ = program.run(samples.rows, {})
+    penalty = 0.5 * golden.L2 * sum((w**2).sum() for w in network.parameters.w)
+    assert summed[0] / golden.ROWS + penalty == pytest.approx(EXPECTED["losses"][0], rel=1e-13)
+    for w, dw, expected in zip(network.parameters.w, update.grads.w, EXPECTED["first_gradients"]["dw"], strict=True):
+        np.testing.assert_allclose(dw + golden.L2 * w, expected, rtol=1e-11, atol=1e-14)
+    for db, expected in zip(update.grads.b, EXPECTED["first_gradients"]["db"], strict=True):
+        np.testing.assert_allclose(db, expected, rtol=1e-11, atol=1e-14)
