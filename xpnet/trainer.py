@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.callbacks import Callback, History
-from xpnet.data import check_samples, encode_targets
+from xpnet.data import Targets, check_samples, check_weights, encode_targets
 from xpnet.data.samples import Samples
 from xpnet.devices import Array
 from xpnet.errors import DataError, XpnetError
@@ -185,48 +185,34 @@ class Trainer:
         """Check arrays against each other and the network; the first ones tell the network its task."""
         network = self.network
         x = check_samples(x)
-        targets = encode_targets(
-            y, rows=x.shape[0], classes=network.classes if network.task == "classification" else None
-        )
+        known = network.classes if network.task == "classification" else None
+        targets = encode_targets(y, rows=x.shape[0], classes=known)
+        self._check_fit(x, targets)
         if network.task is None:
             network.task, network.classes = targets.task, targets.classes
-        if weights is not None:
-            weights = np.asarray(weights, dtype=np.float64)
-            if (
-                weights.shape != (x.shape[0],)
-                or not np.isfinite(weights).all()
-                or weights.min() < 0
-                or weights.max() == 0
-            ):
-                raise DataError(
-                    f"sample_weight: got shape {weights.shape}, expected {x.shape[0]} finite numbers, "
-                    "none negative and not all zero, one for each sample."
-                )
-        samples = Samples.of(x, targets.y, weights)
-        self._check_fit(samples, targets.task)
-        return samples
+        return Samples.of(x, targets.y, None if weights is None else check_weights(weights, rows=x.shape[0]))
 
-    def _check_fit(self, samples: Samples, task: str) -> None:
-        """That inputs, targets, output and loss of the network go together."""
-        network, units = self.network, self.network.sizes[-1]
-        if samples.x.shape[1] != network.sizes[0]:
+    def _check_fit(self, x: Any, targets: Targets) -> None:
+        """That samples, targets and the output of the network go together."""
+        inputs, units, output = self.network.sizes[0], self.network.sizes[-1], self.network.output
+        if x.shape[1] != inputs:
             raise DataError(
-                f"X: got samples of {samples.x.shape[1]} values for a network with {network.sizes[0]} inputs; "
+                f"X: got samples of {x.shape[1]} values for a network with {inputs} inputs; "
                 "make its first size that of the samples."
             )
-        if task == "classification":
-            count = len(network.classes or ())
-            if units != count and not (units == 1 and count == 2 and network.output == "sigmoid"):
+        if targets.task == "classification":
+            count = len(targets.classes or ())
+            if units != count and not (units == 1 and count == 2 and output == "sigmoid"):
                 raise DataError(
                     f"y: got {count} classes for a network with {units} outputs; make its last size {count}"
                     + (", or 1 with a sigmoid output." if count == 2 else ".")
                 )
             return
-        if task == "multilabel" and network.output != "sigmoid":
-            raise DataError(f'y: got 0/1 labels for the output "{network.output}"; build the network with "sigmoid".')
-        if samples.y.shape[1] != units:
+        if targets.task == "multilabel" and output != "sigmoid":
+            raise DataError(f'y: got 0/1 labels for the output "{output}"; build the network with "sigmoid".')
+        if targets.y.shape[1] != units:
             raise DataError(
-                f"y: got {samples.y.shape[1]} columns for a network with {units} outputs; make its last size that."
+                f"y: got {targets.y.shape[1]} columns for a network with {units} outputs; make its last size that."
             )
 
     @property

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from xpnet.data import bundled
 from xpnet.data.arrays import ACCEPTED, read_arrays
-from xpnet.data.checks import TASKS, check_samples, encode_targets
+from xpnet.data.checks import TASKS, Targets, check_samples, check_weights, encode_targets
 from xpnet.data.cifar import read_cifar10
 from xpnet.data.dataset import Dataset
 from xpnet.data.download import locate
 from xpnet.data.idx import read_idx_set
 from xpnet.errors import DataError
 
-__all__ = ["NAMES", "TASKS", "Dataset", "check_samples", "encode_targets", "load"]
+__all__ = ["NAMES", "TASKS", "Dataset", "Targets", "check_samples", "check_weights", "encode_targets", "load"]
 
 _FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

@@ -78,6 +78,25 @@ def encode_targets(y: Any, *, rows: int, classes: Sequence[str] | None = None, w
     return _encode_multilabel(array, classes, what)
 
 
+def check_weights(weights: Any, *, rows: int) -> np.ndarray:
+    """Returns sample weights as (N,) float64.
+
+    Args:
+        weights: One number for each sample.
+        rows: How many samples there are.
+
+    Raises:
+        DataError: There are too few or too many, one is negative or not finite, or all are zero.
+    """
+    array = np.asarray(weights, dtype=np.float64)
+    if array.shape != (rows,) or not np.isfinite(array).all() or array.min() < 0 or array.max() == 0:
+        raise DataError(
+            f"sample_weight has shape {array.shape}: give {rows} finite numbers, one for each sample, none negative "
+            "and not all zero"
+        )
+    return array
+
+
 def _encode_regression(y: np.ndarray, classes: Sequence[str] | None, what: str) -> Targets:
     if classes is not None:
         raise DataError(f"{what} holds floats where labels of {len(classes)} classes are expected: give the labels")

@@ -1,0 +1,145 @@
+"""Devices: which one is taken, and why another one is not."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import devices
+from xpnet.devices import cuda
+
+
+class FakeCupy(types.ModuleType):
+    """As much of CuPy as opening a device needs, failing where it is told to."""
+
+    class CudaError(Exception):
+        def __init__(self, status):
+            super().__init__(f"cudaError {status}\nand a second line")
+            self.status = status
+
+    def __init__(self, count=1, error=None, computes=True):
+        super().__init__("cupy")
+        self.__version__ = "14.0"
+        self.__spec__ = types.SimpleNamespace(name="cupy")
+
+        def device_count():
+            if error is not None:
+                raise self.CudaError(error)
+            return count
+
+        runtime = types.SimpleNamespace(CUDARuntimeError=self.CudaError, getDeviceCount=device_count)
+        device = lambda index: types.SimpleNamespace(use=lambda: None)  # noqa: E731
+        self.cuda = types.SimpleNamespace(runtime=runtime, Device=device)
+        self.asnumpy = np.asarray
+
+        def ones(n):
+            if not computes:
+                raise OSError("libnvrtc.so: not found")
+            return np.ones(n)
+
+        self.ones = ones
+
+
+@pytest.mark.parametrize(
+    ("cupy", "name", "words"),
+    [
+        (FakeCupy(error=35), "cuda", ["driver", "14.0"]),
+        (FakeCupy(error=100), "cuda", ["no device", "CUDA_VISIBLE_DEVICES"]),
+        (FakeCupy(count=0), "cuda:0", ["no device"]),
+        (FakeCupy(error=999), "cuda", ["does not start", "999"]),
+        (FakeCupy(count=2), "cuda:2", ["cuda:2 does not exist", "cuda:0 to cuda:1"]),
+        (FakeCupy(count=1), "cuda:3", ["cuda:3 does not exist", "has cuda:0;"]),
+        (FakeCupy(computes=False), "cuda", ["cannot compute", "libnvrtc"]),
+    ],
+)
+def test_every_reason_against_cuda_has_its_own_sentence(monkeypatch, cupy, name, words):
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    with pytest.raises(xpnet.DeviceError) as refusal:
+        xpnet.device(name)
+    assert "\n" not in str(refusal.value)
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_without_cupy_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(xpnet.DeviceError, match=r"CuPy is not installed.*xpnet\[cuda12\]"):
+        xpnet.device("cuda:1")
+    assert xpnet.device("auto").name == "cpu"
+    assert "CuPy is not installed" in devices.why_no_cuda()
+
+
+def test_a_cupy_that_cannot_be_imported_is_told_apart(monkeypatch):
+    monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: types.SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(xpnet.DeviceError, match="cannot be imported"):
+        xpnet.device("cuda")
+
+
+def test_auto_takes_a_gpu_that_works(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", FakeCupy(count=1))
+    assert xpnet.device("auto").name == "cuda:0"
+    assert devices.why_no_cuda() is None
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:-1", "cuda:1:2", "CPU", ""])
+def test_unknown_names_are_refused(name):
+    with pytest.raises(xpnet.DeviceError, match="expected"):
+        xpnet.device(name)
+
+
+def test_a_device_passes_through():
+    device = xpnet.device("cpu")
+    assert xpnet.device(device) is device
+    assert xpnet.MLP((2, 2), device=device).device is device
+
+
+def test_the_cpu_keeps_arrays_where_they_are():
+    device = xpnet.device("cpu")
+    x = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    assert device.asarray(x) is x
+    assert device.asarray(x.T).flags.c_contiguous
+    copy = device.to_host(x)
+    assert not np.shares_memory(copy, x)
+
+
+@pytest.mark.parametrize("transpose", ["nn", "tn", "nt"])
+@pytest.mark.parametrize(("alpha", "beta"), [(1.0, 0.0), (-0.5, 0.0), (-0.5, 0.75), (np.array(2.0), np.array(0.5))])
+def test_gemm_is_alpha_a_b_plus_beta_out(transpose, alpha, beta):
+    rng = np.random.default_rng(0)
+    a, b, out = rng.normal(size=(4, 5)), rng.normal(size=(5, 3)), rng.normal(size=(4, 3))
+    expected = alpha * (a @ b) + (beta * out if np.any(beta) else 0)
+    if not np.any(beta):
+        out[...] = np.nan
+    left = np.ascontiguousarray(a.T).T if transpose[0] == "t" else a
+    right = np.ascontiguousarray(b.T).T if transpose[1] == "t" else b
+    result = xpnet.device("cpu").gemm(left, right, out=out, alpha=alpha, beta=beta)
+    assert result is out
+    np.testing.assert_allclose(out, expected, rtol=1e-12)
+
+
+def test_textbook_functions_do_not_import_cupy():
+    code = (
+        "import sys, numpy, xpnet; xpnet.kernels.relu_forward(numpy.ones(3)); xpnet.device('cpu');"
+        "assert 'cupy' not in sys.modules"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.gpu
+def test_training_on_the_gpu_gives_what_the_cpu_gives():
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (300, 20)).astype(np.uint8), rng.integers(0, 5, 300)
+    for optimizer in (xpnet.SGD(0.05), xpnet.SGD(0.02, momentum=0.9, nesterov=True), xpnet.Adam(), xpnet.AdamW()):
+        losses = []
+        for device in ("cpu", "cuda"):
+            net = xpnet.MLP((20, 30, 5), "gelu", device=device)
+            net.transform = xpnet.data.transform.InputTransform(1 / 255)
+            trainer = xpnet.Trainer(net, optimizer=optimizer, l2=1e-3, clip_norm=None, batch_size=32, epochs=3)
+            losses.append(trainer.fit(x, y, validation=0.2).step_losses)
+        np.testing.assert_allclose(*losses, rtol=1e-4)
