@@ -42,7 +42,7 @@ Source = DenseSource | SparseSource
 
 
 def open_source(device: Device, x: Any, transform: InputTransform, dtype: Any) -> Source:
-    """The samples on the device in the form that takes less memory. x: (N, I), dense or CSR."""
+    """The samples on the device in the form that takes less memory. x: (N, I), dense or canonical CSR."""
     dtype = np.dtype(dtype)
     if not hasattr(x, "toarray"):
         return DenseSource(device, x, transform, dtype)

@@ -21,6 +21,8 @@ STEP_SLOPES = frozenset({"relu", "linear"})
 LEAK = 0.01
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)
 GELU_CUBIC = 0.044715
+GELU_FLAT = 10.0
+"""Beyond this the GELU's c is 0 or 1 to rounding; the cube of larger numbers might overflow."""
 
 
 def linear(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
@@ -61,7 +63,7 @@ def elu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
 
 
 def sigmoid(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
-    """y = 1 / (1 + exp(-z)); slope = y (1 - y). Neither overflows nor loses small values, for any z."""
+    """y = 1 / (1 + exp(-z)); slope = y (1 - y). Overflows for no z, and y loses no small values."""
     xp = k.xp
     xp.maximum(z, math.log(xp.finfo(z.dtype).tiny), out=out)  # exp(-z) stays finite
     xp.negative(out, out=out)
@@ -106,10 +108,12 @@ def gelu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
     """
     xp = k.xp
     square, c = k.scratch("gelu square", z.shape, z.dtype), k.scratch("gelu c", z.shape, z.dtype)
-    xp.multiply(z, z, out=square)
-    xp.multiply(square, GELU_CUBIC, out=c)
-    xp.add(c, 1, out=c)
-    xp.multiply(c, z, out=c)
+    factor = k.scratch("gelu factor", z.shape, z.dtype)
+    xp.clip(z, -GELU_FLAT, GELU_FLAT, out=c)
+    xp.multiply(c, c, out=square)
+    xp.multiply(square, GELU_CUBIC, out=factor)
+    xp.add(factor, 1, out=factor)
+    xp.multiply(c, factor, out=c)
     xp.multiply(c, 2 * SQRT_2_OVER_PI, out=c)
     k.sigmoid(c, out=c)  # (1 + tanh u) / 2 = sigmoid(2 u)
     xp.multiply(z, c, out=out)

@@ -41,7 +41,7 @@ def gather_sparse(
 ) -> None:
     """out <- dense rows of the sparse source, * scale - shift.
 
-    columns: (N, K) int64 and values: (N, K): row i has values[i, j] in column columns[i, j]; shorter rows repeat one
+    columns: (N, K) integers and values: (N, K): row i has values[i, j] in column columns[i, j]; shorter rows repeat one
     of their entries. index: (B,) int64, out: (B, I).
     """
     xp, (rows, width), entries = k.xp, out.shape, columns.shape[1]

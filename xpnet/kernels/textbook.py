@@ -115,7 +115,8 @@ def _loss_pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
         dz, db, loss = (k.device.empty(shape, z.dtype) for shape in (z.shape, z.shape[1:], ()))
         weights = weights if weights is None else k.device.asarray(weights, z.dtype)
         getattr(k, name)(z, t, weights=weights, out=dz, db=db, loss=loss, **options)
-        return loss / (len(z) if weights is None else weights.sum()), dz
+        total = len(z) if weights is None else k.xp.maximum(weights.sum(), k.xp.finfo(z.dtype).tiny)
+        return loss / total, dz
 
     def forward(z: Array, t: Array, *, weights: Array | None = None, **options: Any) -> Array:
         return run(z, t, weights, options)[0]

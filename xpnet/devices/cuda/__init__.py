@@ -35,7 +35,7 @@ class Cuda(Device):
 
     def upload(self, host: Any, *, out: Array) -> None:
         """out <- host."""
-        out.set(np.ascontiguousarray(host, dtype=out.dtype))
+        out.set(np.asarray(host, dtype=out.dtype, order="C"))
 
     def synchronize(self) -> None:
         """Wait for the current stream."""
