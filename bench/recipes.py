@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -52,6 +53,12 @@ def reached(name: str, results: list[dict[str, Any]]) -> str:
     return f"test accuracy {result['test_accuracy']:.4f}"
 
 
+def machine() -> str:
+    """The model of this machine's processor, and the threads that products may use."""
+    threads = os.environ.get("OPENBLAS_NUM_THREADS", "all")
+    return f"{processor()}, {threads} threads"
+
+
 def processor() -> str:
     """The model of this machine's processor."""
     info = Path("/proc/cpuinfo")
@@ -74,7 +81,7 @@ def main() -> None:
             speed = statistics.median(r["samples_per_second"] for r in results)
             lines.append(f"| `{name}` | {reached(name, results)} | {seconds:.1f} | {speed:,.0f} |")
             print(lines[-1], flush=True)
-    head = f"Each recipe run to its end by `python -m bench.recipes`, seed 0 unless said; {processor()}.\n"
+    head = f"Each recipe run to its end by `python -m bench.recipes`, seed 0 unless said; {machine()}.\n"
     RESULTS.write_text("\n".join([head, *lines]) + "\n")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import CoercionError, Group, Parameter, Token
 
 from xpnet.errors import XpnetError
 from xpnet.losses import Loss
@@ -32,6 +33,17 @@ _RUN = Parameter(group=Group("Run and output", sort_key=5))
 _LIST = Parameter(consume_multiple=True, negative="", show_default=lambda values: " ".join(map(str, values)))
 _FLAG = Parameter(negative="", show_default=False)
 
+
+def _read_whole(type_: Any, tokens: Sequence[Token]) -> int:
+    """A whole number; unlike Cyclopts, never a rounded one."""
+    try:
+        return int(tokens[0].value)
+    except ValueError:
+        raise CoercionError(token=tokens[0], target_type=int) from None
+
+
+_Whole = Annotated[int, Parameter(converter=_read_whole)]
+
 TABLE = "settings"
 """The table of a TOML file that holds the settings."""
 
@@ -48,7 +60,7 @@ class Config:
     data_dir: Annotated[str | None, _DATA] = None
     """Where data files are, or go when they are downloaded; else $XPNET_DATA, else a cache folder."""
 
-    train_size: Annotated[int | None, _DATA] = None
+    train_size: Annotated[_Whole | None, _DATA] = None
     """Use only the first so many training samples."""
 
     scale: Annotated[float | None, _DATA] = None
@@ -60,7 +72,7 @@ class Config:
     standardize: Annotated[bool, _DATA, _FLAG] = False
     """Bring each column to mean 0 and standard deviation 1."""
 
-    hidden: Annotated[tuple[int, ...], _NETWORK, _LIST, Parameter(negative="--no-hidden")] = (100,)
+    hidden: Annotated[tuple[_Whole, ...], _NETWORK, _LIST, Parameter(negative="--no-hidden")] = (100,)
     """Units of each hidden layer, such as 300 100."""
 
     activation: Annotated[tuple[str, ...], _NETWORK, _LIST] = ("relu",)
@@ -101,7 +113,7 @@ class Config:
     decay: Annotated[float | None, _TRAINING] = None
     """Factor of the schedules step (each stair, 0.1) and exponential (each epoch, 0.95); power of inverse (0.5)."""
 
-    decay_every: Annotated[int, _TRAINING] = 10
+    decay_every: Annotated[_Whole, _TRAINING] = 10
     """Epochs between the stairs of the schedule step."""
 
     warmup: Annotated[float, _TRAINING] = 0.0
@@ -113,19 +125,19 @@ class Config:
     clip_norm: Annotated[float | None, _TRAINING] = None
     """Largest norm of the gradient."""
 
-    batch_size: Annotated[int | Literal["all"], _TRAINING] = 32
+    batch_size: Annotated[_Whole | Literal["all"], _TRAINING] = 32
     """Samples a step, or all."""
 
-    epochs: Annotated[int, _TRAINING] = 20
+    epochs: Annotated[_Whole, _TRAINING] = 30
     """Passes over the training samples."""
 
-    steps: Annotated[int | None, _TRAINING] = None
+    steps: Annotated[_Whole | None, _TRAINING] = None
     """Steps, in place of epochs."""
 
     replacement: Annotated[bool, _TRAINING, _FLAG] = False
     """Draw batches with replacement rather than shuffle."""
 
-    seed: Annotated[int, _TRAINING] = 0
+    seed: Annotated[_Whole, _TRAINING] = 0
     """Of weights, order and split: same seed, device and threads, same bits."""
 
     val_size: Annotated[float, _KEEPING] = 0.1
@@ -137,7 +149,7 @@ class Config:
     eval_every: Annotated[str, _KEEPING] = "1"
     """Evaluate every so many epochs (5) or steps (200steps)."""
 
-    early_stopping: Annotated[int | None, _KEEPING] = None
+    early_stopping: Annotated[_Whole | None, _KEEPING] = None
     """Stop after so many evaluations without improvement."""
 
     monitor: Annotated[str | None, _KEEPING] = None

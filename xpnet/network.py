@@ -200,6 +200,8 @@ def _device(name: str | Device) -> Device:
 
 def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
     checked = tuple(int(size) for size in sizes)
+    if sum(i * o for i, o in itertools.pairwise(checked)) > 2**48:
+        raise XpnetError(f"sizes: got {checked}, which no memory holds; make the layers smaller.")
     if len(checked) < 2 or min(checked) < 1:
         raise XpnetError(
             f"sizes: got {checked}, expected at least an input and an output, every width at least 1; "

@@ -121,6 +121,10 @@ def prepare(config: Config, device: Device) -> Task:
     """
     if config.seed < 0:
         raise XpnetError(f"seed: got {config.seed}, expected a whole number, at least 0.")
+    if config.scale is not None and not math.isfinite(config.scale):
+        raise XpnetError(f"scale: got {config.scale}, expected a finite number.")
+    if config.name and (Path(config.name).name != config.name or config.name == ".." or "\0" in config.name):
+        raise XpnetError(f'name: got "{config.name}", expected the name of one folder; leave out separators.')
     optimizer, schedule = config.make_optimizer(), config.make_schedule()
     dataset = data.load(config.data, folder=config.data_dir, progress=not config.quiet)
     seeds = np.random.SeedSequence(config.seed).spawn(3)
@@ -280,9 +284,12 @@ def _make_folder(config: Config) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
-    except OSError as error:
+    except XpnetError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        why = getattr(error, "strerror", None) or error
         raise XpnetError(
-            f"out: {config.out or 'runs'} cannot be made or written ({error.strerror}); name another folder by --out."
+            f"out: {config.out or 'runs'} cannot be made or written ({why}); name another folder by --out."
         ) from error
     return folder
 

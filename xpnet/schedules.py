@@ -52,11 +52,11 @@ class StepDecay:
     every: int = 10
 
     def __post_init__(self) -> None:
-        _positive(decay=self.decay, every=self.every)
+        _positive(decay=self.decay, decay_every=self.every)
 
     def __call__(self, step: np.ndarray, span: Span) -> np.ndarray:
         """Stairs."""
-        return self.decay ** (step // span.per_epoch // self.every).astype(float)
+        return self.decay ** (step // span.per_epoch // float(self.every))
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,7 @@ class WarmUp:
     then: Schedule = Constant()
 
     def __post_init__(self) -> None:
-        _positive(epochs=self.epochs)
+        _positive(warmup=self.epochs)
 
     def __call__(self, step: np.ndarray, span: Span) -> np.ndarray:
         """The product of both."""

@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CycloptsError, XpnetError) as error:
         print("xpnet:", " ".join(str(error).split()), file=sys.stderr)
         return BAD_INPUT
+    except MemoryError:
+        print("xpnet: This does not fit into memory; take smaller layers, batches or data.", file=sys.stderr)
+        return BAD_INPUT
 
 
 @app.meta.default
@@ -65,8 +68,15 @@ def _start(
         settings = {"name": recipe, **recipes.read(recipe).settings}
     elif config is not None:
         settings = read_settings(config)
+    if settings.keys() & {"recipe", "config"}:
+        raise XpnetError(f"{config}: a configuration cannot start from a recipe or another one; leave that line out.")
+    if any(option.partition("=")[0] == "--epochs" for option in options):
+        settings.pop("steps", None)
     app.config = (Dict(settings, source=str(config or f"recipe {recipe}")),)
-    return int(app(options, exit_on_error=False, print_error=False))
+    try:
+        return int(app(options, exit_on_error=False, print_error=False))
+    finally:
+        app.config = ()
 
 
 @app.default
@@ -77,13 +87,11 @@ def _train(settings: Config = Config()) -> int:  # noqa: B008 - frozen, and the 
     device = open_device(settings.device)
     screen.print(f"device {device.description}", highlight=False)
     if settings.device == "auto" and device.name == "cpu":
-        screen.print(f"  ({why_no_cuda()})", style="dim", highlight=False, markup=False)
+        screen.print(f"  ({why_no_cuda()})", style="dim", highlight=False, markup=False, soft_wrap=True)
     task = run.prepare(settings, device)
     if settings.gradcheck:
         return _check_gradients(screen, run.check_gradients(task))
-    screen.print(task.network.summary(), highlight=False)
-    screen.print(task.description, highlight=False)
-    result = run.run(task, [console.watch(screen)])
+    result = run.run(task, [console.Heading(screen, task), console.watch(screen)])
     console.print_result(screen, result)
     if settings.json:
         print(json.dumps(result.flat()))

@@ -12,9 +12,20 @@ from xpnet.data.cifar import read_cifar10
 from xpnet.data.dataset import Dataset
 from xpnet.data.download import locate
 from xpnet.data.idx import read_idx_set
+from xpnet.data.transform import InputTransform
 from xpnet.errors import DataError
 
-__all__ = ["NAMES", "TASKS", "Dataset", "Targets", "check_samples", "check_weights", "encode_targets", "load"]
+__all__ = [
+    "NAMES",
+    "TASKS",
+    "Dataset",
+    "InputTransform",
+    "Targets",
+    "check_samples",
+    "check_weights",
+    "encode_targets",
+    "load",
+]
 
 _FASHION_CLASSES = (
     *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),

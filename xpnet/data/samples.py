@@ -59,10 +59,11 @@ class Samples:
         """
         from sklearn.model_selection import train_test_split
 
-        count = round(size * len(self)) if size < 1 else int(size)
+        possible = 0 < size < len(self)  # false for NaN too
+        count = 0 if not possible else round(size * len(self)) if size < 1 else int(size)
         if not 0 < count < len(self):
             raise DataError(
-                f"val_size: got {size}, which takes {count} of {len(self)} samples; "
+                f"val_size: got {size:g} of {len(self)} samples; "
                 "choose a fraction or a number that leaves samples on both sides."
             )
         rest, drawn = train_test_split(

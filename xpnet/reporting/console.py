@@ -15,8 +15,20 @@ if TYPE_CHECKING:
 
     from xpnet.gradcheck import Agreement
     from xpnet.recipes import Recipe
-    from xpnet.run import Result
+    from xpnet.run import Result, Task
     from xpnet.trainer import Trainer
+
+
+class Heading(Callback):
+    """What is trained on what, once nothing can be refused any more."""
+
+    def __init__(self, console: Console, task: Task) -> None:
+        self._console, self._task = console, task
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Print it."""
+        for text in (trainer.network.summary(), self._task.description):
+            self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
 class Lines(Callback):

@@ -20,7 +20,7 @@ def draw(history: History, path: Path, *, title: str) -> Path:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    figure.suptitle(title, fontsize=11)
+    figure.suptitle(title, fontsize=11, parse_math=False)
     for axes, name, label in zip(
         figure.subplots(1, 2), ("loss", history.metric), ("loss", _LABELS[history.metric]), strict=True
     ):
@@ -44,7 +44,7 @@ def _draw_column(axes: Any, history: History, name: str) -> None:
             axes.plot(epochs[seen], values[seen], color=colour, marker=marker, markersize=3, label=label)
     values = np.concatenate([history.column(f"{part}_{name}") for part in ("train", "val")])
     values = values[np.isfinite(values)]
-    if name != "accuracy" and values.min() > 0 and values.max() > 50 * values.min():
+    if name != "accuracy" and len(values) and values.min() > 0 and values.max() > 50 * values.min():
         axes.set_yscale("log")
     if history.best is not None and len(history.rows) > 1 and name == history.metric:
         axes.axvline(history.best.epoch, color="grey", linestyle=":", linewidth=1, label="kept")
