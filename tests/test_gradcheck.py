@@ -85,3 +85,28 @@ def test_a_wrong_kernel_is_caught(monkeypatch, name, broken):
     assert max(a.relative_error for a in check("tanh")) <= 1e-7
     monkeypatch.setitem(table.REFERENCE, name, broken)
     assert max(a.relative_error for a in check("tanh")) > 1e-4
+
+
+def test_a_function_may_return_its_argument_or_a_buffer_of_its_own():
+    x, buffer = RNG.normal(size=3), np.empty(3)
+    np.testing.assert_allclose(gradcheck.numerical_gradient(lambda x: x, x), 1, rtol=1e-9)
+    np.testing.assert_allclose(gradcheck.numerical_gradient(lambda x: np.exp(x, out=buffer), x), np.exp(x), rtol=1e-9)
+
+
+def test_only_double_precision_is_taken():
+    with pytest.raises(xpnet.XpnetError, match="float64"):
+        gradcheck.numerical_gradient(np.sum, np.arange(3))
+
+
+def test_nan_is_never_right():
+    assert not gradcheck.relative_error([np.nan], [1.0]) <= 1
+    assert not gradcheck.Agreement("w1", (1,), 1, float("nan"), 0.0).good
+    assert not gradcheck.Agreement("w1", (1,), 0, 0.0, 0.0).good
+
+
+def test_the_penalty_is_checked_with_the_step_that_applies_it():
+    net = xpnet.MLP((5, 4, 3), seed=1)
+    t = (np.arange(8) % 3).astype(np.int32)
+    x = RNG.normal(size=(8, 5))
+    agreements = gradcheck.check(net, x, t, l2=0.7)
+    assert all(a.good for a in agreements)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 import xpnet
 from xpnet import Trainer
+from xpnet.data.samples import Samples
 from xpnet.training import Interval
 
 
@@ -58,7 +60,7 @@ def test_a_network_learns_and_says_how():
     history = trainer.fit(x, y, validation=0.2)
     assert history.column("train_loss")[-1] < 0.3 < history.initial_loss
     assert trainer.evaluate(x, y)["accuracy"] > 0.9
-    assert (net.predict(x) == y.astype(str)).mean() == pytest.approx(trainer.evaluate(x, y)["accuracy"])
+    assert (net.predict(x) == y).mean() == pytest.approx(trainer.evaluate(x, y)["accuracy"])
     assert history.stopped == "done"
 
 
@@ -377,3 +379,112 @@ def test_any_shape_and_type_of_samples_trains(rows, batch, dtype, replacement, o
     history = trainer.fit(x, np.arange(rows) % 3)
     assert np.isfinite(history.step_losses).all()
     assert history.samples == 2 * ((rows // min(batch, rows)) * min(batch, rows) if replacement else rows)
+
+
+def test_a_broken_training_keeps_the_weights_of_its_last_whole_row():
+    """Ctrl-C pressed twice ends a training in the middle of anything."""
+    x, y = blobs()
+    net = network()
+    saved = {}
+
+    def press_twice(event, trainer):
+        if event == "row":
+            saved["last"] = net.parameters.flat.copy()
+        if event == "chunk" and len(trainer.history.rows) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(net, epochs=9, callbacks=[Recorder(press_twice)]).fit(x, y)
+    np.testing.assert_array_equal(net.parameters.flat, saved["last"])
+
+
+def test_a_divergence_with_finite_weights_takes_them_back_too():
+    x, y = np.ones((4, 1)), np.array([0.0, 0.0, 0.0, 1e30])
+    net = xpnet.MLP((1, 1), output="linear")
+    before = net.parameters.flat.copy()
+    with pytest.raises(xpnet.DivergenceError):
+        Trainer(net, optimizer=xpnet.SGD(1e-25), batch_size="all", epochs=3).fit(x, y)
+    np.testing.assert_array_equal(net.parameters.flat, before)
+
+
+def test_a_training_that_is_stopped_on_the_way_has_a_row_for_what_is_kept():
+    x, y = blobs(200)
+    trainer = Trainer(network(), batch_size=1, epochs=3, monitor="val_loss", keep="last")
+    trainer.callbacks = [Recorder(lambda event, t: t.stop("enough") if event == "chunk" else None)]
+    original = trainer.prepare
+
+    def in_small_chunks(samples, validation=None):
+        training = original(samples, validation)
+        training.chunk = 30
+        return training
+
+    trainer.prepare = in_small_chunks
+    history = trainer.fit(x, y, validation=(x, y))
+    assert [row.step for row in history.rows] == [30]
+    assert history.best is history.rows[0]
+    assert trainer.evaluate(x, y)["loss"] == pytest.approx(history.rows[0].val_loss)
+
+
+def test_large_values_with_small_differences_survive_standardizing():
+    rng = np.random.default_rng(0)
+    y = np.arange(200) % 2
+    x = 1e9 + 100 * rng.normal(size=(200, 3)) + 400 * y[:, None]
+    net = xpnet.MLP((3, 8, 2))
+    net.transform = xpnet.data.transform.fit_transform(x, standardize=True)
+    trainer = Trainer(net, epochs=30)
+    trainer.fit(x, y)
+    assert (net.predict(x) == y).mean() > 0.95
+    assert net.predict(x[:5].astype(int)).shape == (5,)
+
+
+def test_values_beyond_the_precision_are_told():
+    x, y = blobs(9)
+    x[2, 1] = 1e300
+    with pytest.raises(xpnet.DataError, match="row 2, column 1, too large for float32"):
+        Trainer(network()).fit(x, y)
+
+
+def test_predictions_are_decided_as_accuracy_is():
+    """Two sigmoids that both round to 1 are not equal."""
+    net = xpnet.MLP((3, 3), output="sigmoid", init="zeros")
+    for i in range(3):
+        net.parameters.w[0][i, i] = 1
+    net.task, net.classes = "classification", ("a", "b", "c")
+    x = [[18.0, 40.0, 0.0]]
+    assert net.predict(x).tolist() == ["b"]
+    assert Trainer(net).evaluate(x, ["b"])["accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("y", "kind"),
+    [([3, 5, 9] * 10, "i"), (["x", "y", "z"] * 10, "U"), (np.array([3, 5, 9] * 10, dtype=np.uint8), "i")],
+)
+def test_predictions_are_labels_as_they_were_given(y, kind, tmp_path):
+    x, _ = blobs(30)
+    net = network()
+    Trainer(net, epochs=60, batch_size=10, optimizer=xpnet.Adam(0.05)).fit(x, y)
+    for model in (net, xpnet.load(xpnet.save(net, tmp_path / "m.safetensors"))):
+        predicted = model.predict(x)
+        assert predicted.dtype.kind == kind
+        assert (predicted == np.asarray(y)).mean() > 0.9
+
+
+@pytest.mark.parametrize("y", [np.random.default_rng(0).normal(size=(9, 3)), np.full((9, 3), 0.4)])
+def test_floats_that_are_no_probabilities_are_refused_by_softmax(y):
+    with pytest.raises(xpnet.DataError, match="no probabilities"):
+        Trainer(network()).fit(blobs(9)[0], y)
+
+
+def test_a_part_without_any_weight_is_refused():
+    x, y = blobs(30)
+    weights = np.ones(30)
+    weights[20:] = 0
+    whole = Samples.of(x, y.astype(np.int32), weights)
+    with pytest.raises(xpnet.DataError, match="only zeros in the validation set"):
+        Trainer(network()).train(whole.first(20), replace(whole, rows=np.arange(20, 30)))
+
+
+def test_an_optimizer_can_be_named():
+    assert Trainer(network(), optimizer="adamw").optimizer == xpnet.AdamW()
+    with pytest.raises(xpnet.XpnetError, match="lion"):
+        Trainer(network(), optimizer="lion")

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import CoercionError, Group, Parameter, Token
 
-from xpnet.errors import XpnetError
+from xpnet import optimizers
+from xpnet.errors import XpnetError, one_of
 from xpnet.losses import Loss
-from xpnet.optimizers import OPTIMIZERS, SGD, Optimizer
+from xpnet.optimizers import Optimizer
 from xpnet.schedules import (
     SCHEDULES,
     Constant,
@@ -185,15 +186,13 @@ class Config:
     def make_optimizer(self) -> Optimizer:
         """The optimizer with its settings."""
         options: dict[str, Any] = {} if self.lr is None else {"lr": self.lr}
-        kind = OPTIMIZERS[_known("optimizer", self.optimizer, OPTIMIZERS)]
-        if kind is SGD:
+        if self.optimizer == "sgd":
             options |= {"momentum": self.momentum, "nesterov": self.nesterov}
         elif self.momentum or self.nesterov:
             raise XpnetError(
                 f"momentum: got it with {self.optimizer}, expected sgd; leave it out or change --optimizer."
             )
-        optimizer: Optimizer = kind(**options)
-        return optimizer
+        return optimizers.make(self.optimizer, **options)
 
     def make_schedule(self) -> Schedule:
         """The schedule with its settings, behind the warm-up where there is one."""
@@ -206,7 +205,7 @@ class Config:
             "cosine": Cosine,
             "one-cycle": OneCycle,
         }
-        schedule: Schedule = schedules[_known("schedule", self.schedule, SCHEDULES)]()
+        schedule: Schedule = schedules[one_of("schedule", self.schedule, SCHEDULES)]()
         return schedule if self.warmup == 0 else WarmUp(self.warmup, schedule)
 
     def make_output(self, task: str) -> str:
@@ -252,9 +251,3 @@ def settings_of(config: Config) -> dict[str, Any]:
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
     }
-
-
-def _known(what: str, got: str, known: Any) -> str:
-    if got not in known:
-        raise XpnetError(f'{what}: got "{got}", expected one of {", ".join(known)}.')
-    return got

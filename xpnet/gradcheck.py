@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.samples import Samples
+from xpnet.errors import XpnetError
 from xpnet.losses import Loss, Metric
 from xpnet.network import MLP
-from xpnet.optimizers import GradientOnly
-from xpnet.program import Program, Resident, Workspace
+from xpnet.optimizers import SGD
+from xpnet.program import Evaluation, Program, Resident, Workspace
 
 TOLERANCE = 1e-6
 """Relative error, by norms, above which a gradient is called wrong."""
@@ -43,6 +44,8 @@ def numerical_gradient(
         Of x's shape.
     """
     gradient = np.empty_like(x, dtype=np.float64)
+    if x.dtype != np.float64:
+        raise XpnetError(f"x: got {x.dtype}, expected float64, in which alone such small steps can be told apart.")
     for place in np.ndindex(x.shape):
         plus, minus = _both_sides(f, x, place, h)
         difference = (plus - minus) if upstream is None else (plus - minus) * upstream
@@ -54,7 +57,7 @@ def relative_error(a: Any, n: Any) -> float:
     """||a - n|| / (||a|| + ||n||), 0 where both are zero."""
     a, n = np.asarray(a, dtype=np.float64), np.asarray(n, dtype=np.float64)
     scale = np.linalg.norm(a) + np.linalg.norm(n)
-    return float(np.linalg.norm(a - n) / scale) if scale > 0 else 0.0
+    return 0.0 if scale == 0 else float(np.linalg.norm(a - n) / scale)
 
 
 def max_relative_error(a: Any, n: Any) -> float:
@@ -81,6 +84,11 @@ class Agreement:
     relative_error: float
     max_relative_error: float
 
+    @property
+    def good(self) -> bool:
+        """Whether entries were compared, and agree."""
+        return self.checked > 0 and self.relative_error <= TOLERANCE
+
 
 def check(
     network: MLP,
@@ -88,17 +96,21 @@ def check(
     t: np.ndarray,
     *,
     loss: str | None = None,
+    l2: float = 0.0,
     weights: np.ndarray | None = None,
     h: float = 1e-5,
     seed: int = 0,
 ) -> list[Agreement]:
-    """Every parameter's gradient, as a training step computes it, against central differences of the mean loss.
+    """Every parameter's gradient, as a training step uses it, against central differences of the loss.
+
+    The gradient is what one step of plain gradient descent at a learning rate of 1 subtracts.
 
     Args:
-        network: Its weights are copied; the check itself is made in float64.
-        x: (B, I) raw samples.
+        network: Its weights are copied; the check itself is made in float64 on the CPU.
+        x: (B, I) raw samples, dense or CSR.
         t: (B,) int32 classes, or (B, O) targets.
         loss: None for the one that is usual for the output.
+        l2: Adds 0.5 l2 sum(w^2) to the mean loss.
         weights: (B,) sample weights.
         h: The step.
         seed: Of the entries that are drawn from tensors above 2,000.
@@ -106,39 +118,37 @@ def check(
     Returns:
         One for each parameter tensor.
     """
-    probe = _Probe(network, Loss.for_output(network.output, loss), x, t, weights)
+    probe = _Probe(network, Loss.for_output(network.output, loss), Samples.of(x, np.asarray(t), weights), l2)
     rng = np.random.default_rng(seed)
-    return [probe.compare(name, i, h, rng) for i, (name, _) in enumerate(probe.network.parameters.named())]
+    return [probe.compare(name, view, h, rng) for name, view in probe.network.parameters.named()]
 
 
 class _Probe:
-    """A float64 copy of a network, with the program that computes its loss and gradients on one batch."""
+    """A float64 copy of a network, with the loss and the gradients of one batch."""
 
-    def __init__(self, network: MLP, loss: Loss, x: Any, t: np.ndarray, weights: np.ndarray | None) -> None:
-        self.network = _double(network)
+    def __init__(self, network: MLP, loss: Loss, samples: Samples, l2: float) -> None:
+        self.network, self.l2, self.rows = _double(network), l2, len(samples)
+        # Beyond the bound on the reported loss, the slope of the loss is not the gradient.
+        self.loss = replace(loss, log_smallest=-np.inf)
         metric = Metric.for_task(network.task or "classification", network.output)
-        samples = Samples.of(np.asarray(x), np.asarray(t), weights)
-        loss = replace(
-            loss, log_smallest=-np.inf
-        )  # beyond the bound on the reported loss its slope is not the gradient
-        self.total, self.loss = samples.total_weight, loss
-        self.order = samples.rows.astype(np.int64)
-        resident = Resident.of(samples, self.network, loss, metric)
-        self.workspace = Workspace(self.network, resident, len(samples))
-        update = GradientOnly(self.network.parameters)
-        self.program = Program(
-            self.network, loss, metric, update, resident, self.workspace, batch=len(samples), chunk=1
-        )
-        self.value()
-        self.gradients = [view.copy() for _, view in update.grads.named()]
+        resident = Resident.of(samples, self.network, self.loss, metric)
+        self.workspace = Workspace(self.network, resident, self.rows)
+        self.evaluation = Evaluation(self.network, self.loss, metric, samples, resident, self.workspace)
+        update = SGD(lr=1.0).bind(self.network.parameters, l2=l2, clip_norm=None)
+        program = Program(self.network, self.loss, metric, update, resident, self.workspace, batch=self.rows, chunk=1)
+        before = {name: view.copy() for name, view in self.network.parameters.named()}
+        program.run(samples.rows, update.table(np.zeros(1), np.ones(1)))
+        self.gradients = {name: before[name] - view for name, view in self.network.parameters.named()}
+        for name, view in self.network.parameters.named():
+            view[...] = before[name]
 
     def value(self) -> float:
-        """The mean loss."""
-        return float(self.program.run(self.order, {})[0][0]) / self.total
+        """The mean loss with its penalty."""
+        return self.evaluation()[0] + 0.5 * self.l2 * float(np.sum(self.network.parameters.weights**2))
 
     def sides(self) -> np.ndarray:
         """On which side of every kink each unit and each residual is."""
-        v, network = self.workspace.first(len(self.order)), self.network
+        v, network = self.workspace.first(self.rows), self.network
         signs = [(y > 0).ravel() for y, name in zip(v.h[1:-1], network.activations, strict=True) if name in KINKED]
         if self.loss.name in ("mae", "huber"):
             y = np.empty_like(v.h[-1])
@@ -149,9 +159,8 @@ class _Probe:
             signs.append((v.h[-1] > 0).ravel())
         return np.concatenate(signs) if signs else np.empty(0, dtype=bool)
 
-    def compare(self, name: str, number: int, h: float, rng: np.random.Generator) -> Agreement:
+    def compare(self, name: str, tensor: np.ndarray, h: float, rng: np.random.Generator) -> Agreement:
         """Analytic and numerical gradient of one tensor, on entries that cross no kink."""
-        tensor = dict(self.network.parameters.named())[name]
         wanted = tensor.size if tensor.size <= SAMPLED_ABOVE else SAMPLES
         analytic: list[float] = []
         numerical: list[float] = []
@@ -160,7 +169,7 @@ class _Probe:
                 break
             (plus, here), (minus, there) = _both_sides(lambda _: (self.value(), self.sides()), tensor, place, h)
             if np.array_equal(here, there):
-                analytic.append(self.gradients[number][place])
+                analytic.append(self.gradients[name][place])
                 numerical.append((plus - minus) / (2 * h))
         errors = (measure(analytic, numerical) for measure in (relative_error, max_relative_error))
         return Agreement(name, tensor.shape, len(analytic), *errors)
@@ -186,13 +195,14 @@ def _both_sides(f: Callable[[np.ndarray], Any], x: np.ndarray, place: tuple[int,
     before = x[place]
     try:
         x[place] = before + h
-        plus = f(x)
+        plus = _copied(f(x))
         x[place] = before - h
-        minus = f(x)
+        minus = _copied(f(x))
     finally:
         x[place] = before
-    return _copied(plus), _copied(minus)
+    return plus, minus
 
 
 def _copied(value: Any) -> Any:
+    """A copy of what f may compute into the same buffer again."""
     return value.copy() if isinstance(value, np.ndarray) else value

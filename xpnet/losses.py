@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.errors import XpnetError
+from xpnet.errors import XpnetError, one_of
 from xpnet.kernels import ACTIVATIONS
 from xpnet.kernels.losses import LOG_SMALLEST
 
@@ -34,8 +34,7 @@ class Loss:
     log_smallest: float = LOG_SMALLEST
 
     def __post_init__(self) -> None:
-        if self.name not in LOSSES:
-            raise XpnetError(f'loss: got "{self.name}", expected one of {", ".join(LOSSES)}.')
+        one_of("loss", self.name, LOSSES)
         fitting = ("softmax", "sigmoid") if self.name == "cross_entropy" else ACTIVATIONS
         if self.output not in fitting:
             raise XpnetError(
@@ -96,11 +95,6 @@ class Metric:
     def for_task(cls, task: str, output: str) -> Metric:
         """The metric of a task; a softmax that learns probabilities is judged by their largest."""
         return cls("mse" if task == "regression" and output != "softmax" else "accuracy", output)
-
-    @property
-    def better(self) -> int:
-        """+1 where larger is better, -1 where smaller is."""
-        return 1 if self.name == "accuracy" else -1
 
     def __call__(self, k: Table, z: Array, t: Array, *, weights: Array | None, out: Array) -> None:
         """out: () <- the sum over the batch."""

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.data import TASKS
+from xpnet.data import TASKS, Label
 from xpnet.data.transform import InputTransform
 from xpnet.devices import Device
+from xpnet.devices import device as open_device
 from xpnet.errors import DataError, XpnetError
 from xpnet.network import MLP
 
@@ -21,7 +22,7 @@ VERSION = 1
 """Of the layout below."""
 
 
-def save(network: MLP, path: str | os.PathLike[str], *, extra: dict[str, Any] | None = None) -> Path:
+def save(network: MLP, path: str | os.PathLike[str]) -> Path:
     """Write the network: weights, output, task, class names and the transform of its inputs.
 
     The file appears whole or not at all: it is written under another name first.
@@ -29,7 +30,6 @@ def save(network: MLP, path: str | os.PathLike[str], *, extra: dict[str, Any] | 
     Args:
         network: On any device.
         path: Of the file, by custom model.safetensors.
-        extra: Further facts for readers, as JSON: metrics, settings.
 
     Returns:
         The path.
@@ -52,7 +52,6 @@ def save(network: MLP, path: str | os.PathLike[str], *, extra: dict[str, Any] | 
         "task": network.task,
         "classes": network.classes,
         "input_scale": None if isinstance(transform.scale, np.ndarray) else transform.scale,
-        **(extra or {}),
     }
     partial = path.with_name(path.name + ".part")
     try:
@@ -73,13 +72,14 @@ def load(path: str | os.PathLike[str], *, device: str | Device = "cpu") -> MLP:
     """
     from safetensors import SafetensorError, safe_open
 
+    device = open_device(device)
     try:
         with safe_open(os.fspath(path), framework="numpy") as file:
             header = json.loads((file.metadata() or {}).get("xpnet", "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file; give the model.safetensors of a run's folder.") from error
-    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"{path}: this is no whole safetensors file ({error}); save the model anew.") from error
     if not isinstance(header, dict) or header.get("version") != VERSION:
         raise DataError(f"{path}: this is no model of xpnet's version {VERSION}; it lacks its description.")
@@ -89,7 +89,7 @@ def load(path: str | os.PathLike[str], *, device: str | Device = "cpu") -> MLP:
         raise DataError(f"{path}: the model's description does not fit its weights ({error}).") from error
 
 
-def _rebuild(header: dict[str, Any], tensors: dict[str, np.ndarray], device: str | Device) -> MLP:
+def _rebuild(header: dict[str, Any], tensors: dict[str, np.ndarray], device: Device) -> MLP:
     _check_sizes(header["sizes"], tensors)
     network = MLP(
         header["sizes"],
@@ -106,10 +106,16 @@ def _rebuild(header: dict[str, Any], tensors: dict[str, np.ndarray], device: str
     if header["task"] not in (None, *TASKS):
         raise ValueError(f"the task is {header['task']!r}")
     network.task = header["task"]
-    network.classes = None if header["classes"] is None else tuple(map(str, header["classes"]))
+    network.classes = None if header["classes"] is None else _labels(header["classes"])
     scale = tensors["input_scale"] if header["input_scale"] is None else float(header["input_scale"])
     network.transform = InputTransform(scale, tensors.get("input_shift"))
     return network
+
+
+def _labels(values: list[Any]) -> tuple[Label, ...]:
+    if not all(isinstance(value, str | int) for value in values):
+        raise ValueError(f"the classes are {values}")
+    return tuple(values)
 
 
 def _check_sizes(sizes: list[int], tensors: dict[str, np.ndarray]) -> None:

@@ -5,23 +5,28 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from xpnet import kernels
-from xpnet.data import check_samples
+from xpnet.data import Label, check_samples
 from xpnet.data.sources import open_source
 from xpnet.data.transform import InputTransform
-from xpnet.devices import Array, Device, device
-from xpnet.errors import XpnetError
+from xpnet.devices import Array, Device
+from xpnet.devices import device as open_device
+from xpnet.errors import XpnetError, one_of, whole
 from xpnet.kernels import ACTIVATIONS
+from xpnet.kernels.metrics import ORDER_KEEPING
 
 OUTPUTS = ("softmax", *ACTIVATIONS)
 DTYPES = ("float32", "float64")
 ALIGNMENT = 256
-"""Bytes: every view of the parameter block starts on such a boundary."""
+"""Bytes: every view starts at a multiple of this in its block."""
+
+LARGEST = 2**48
+"""Weights that no machine holds."""
 
 PREDICTION_ROWS = 1024
 """Samples that go through the network at a time when it predicts."""
@@ -79,7 +84,7 @@ class MLP:
         parameters: The weights and biases, on the device.
         transform: What is done to raw samples before they enter.
         task: "classification", "multilabel" or "regression"; None until it is trained.
-        classes: The names of the classes, by their numbers; None for regression.
+        classes: The labels of the classes, by their numbers; None for regression.
 
     Raises:
         XpnetError: An argument is not one of these; the message names it.
@@ -99,13 +104,13 @@ class MLP:
     ) -> None:
         self.sizes = _checked_sizes(sizes)
         self.activations = _checked_activations(activations, len(self.sizes) - 2)
-        self.output = _one_of("output", output, OUTPUTS)
-        self.dtype = np.dtype(_one_of("dtype", np.dtype(dtype).name if not isinstance(dtype, str) else dtype, DTYPES))
+        self.output = one_of("output", output, OUTPUTS)
+        self.dtype = np.dtype(one_of("dtype", np.dtype(dtype).name if not isinstance(dtype, str) else dtype, DTYPES))
         draw_w, draw_b = _initializer("init", init), _initializer("bias_init", bias_init)
         self.transform = InputTransform()
         self.task: str | None = None
-        self.classes: tuple[str, ...] | None = None
-        self._place(_device(device))
+        self.classes: tuple[Label, ...] | None = None
+        self._place(open_device(device))
         rng = np.random.default_rng(seed)
         for w, b in zip(self.parameters.w, self.parameters.b, strict=True):
             fan_in, fan_out = w.shape
@@ -139,28 +144,32 @@ class MLP:
         Args:
             x: (N, ...), numbers as in training, dense or sparse; every sample is flattened.
         """
-        x = check_samples(x)
-        if x.shape[1] != self.sizes[0]:
-            raise XpnetError(f"X: got samples of {x.shape[1]} values, expected {self.sizes[0]}, as in training.")
-        outputs = self._outputs(x)
+        outputs = self._outputs(x, self.output)
         if self.task == "classification" and self.sizes[-1] == 1:
             outputs = np.hstack([1 - outputs, outputs])
         return outputs
 
     def predict(self, x: Any) -> np.ndarray:
-        """The class names (N,), 0/1 labels (N, K), or numbers (N,) or (N, O) for raw samples.
+        """The classes' labels (N,), 0/1 labels (N, K), or numbers (N,) or (N, O) for raw samples.
 
         Args:
             x: (N, ...), as for `predict_proba`.
         """
-        outputs = self.predict_proba(x)
+        if self.task == "regression":
+            outputs = self._outputs(x, self.output)
+            return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+        # As in kernels.hits: decided before rounding could make two outputs equal.
+        scores = self._outputs(x, "linear" if self.output in ORDER_KEEPING else self.output)
         if self.task == "multilabel":
-            return (outputs > 0.5).astype(np.uint8)
-        if self.classes is not None:
-            return np.array(self.classes)[outputs.argmax(axis=1)]
-        return outputs[:, 0] if outputs.shape[1] == 1 else outputs
+            return (scores > 0).astype(np.uint8)
+        numbers = (scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)
+        return numbers if self.classes is None else np.array(self.classes)[numbers]
 
-    def _outputs(self, x: Any) -> np.ndarray:
+    def _outputs(self, x: Any, output: str) -> np.ndarray:
+        """(N, O): that function of the last pre-activations, for raw samples."""
+        x = check_samples(x)
+        if x.shape[1] != self.sizes[0]:
+            raise XpnetError(f"X: got samples of {x.shape[1]} values, expected {self.sizes[0]}, as in training.")
         k, device = self.k, self.device
         rows = min(PREDICTION_ROWS, x.shape[0])
         buffers = [device.empty((rows, size), self.dtype) for size in self.sizes]
@@ -171,7 +180,7 @@ class MLP:
             h = [buffer[:n] for buffer in buffers]
             open_source(device, block, self.transform, self.dtype).gather(k, k.iota(n, np.int64), out=h[0])
             self.forward(h)
-            getattr(k, self.output)(h[-1], out=h[-1])
+            getattr(k, output)(h[-1], out=h[-1])
             result[start : start + n] = device.to_host(h[-1])
         return result
 
@@ -194,39 +203,27 @@ class MLP:
         return "\n".join(line.rstrip() for line in lines)
 
 
-def _device(name: str | Device) -> Device:
-    return device(name)
-
-
 def _checked_sizes(sizes: Sequence[int]) -> tuple[int, ...]:
-    checked = tuple(int(size) for size in sizes)
-    if sum(i * o for i, o in itertools.pairwise(checked)) > 2**48:
-        raise XpnetError(f"sizes: got {checked}, which no memory holds; make the layers smaller.")
-    if len(checked) < 2 or min(checked) < 1:
+    if not isinstance(sizes, Iterable):
         raise XpnetError(
-            f"sizes: got {checked}, expected at least an input and an output, every width at least 1; "
-            "leave out hidden layers rather than give them no unit."
+            f"sizes: got {sizes}, expected the units of input, hidden layers and output, such as (4, 8, 3)."
         )
+    checked = tuple(whole("width of a layer", size, least=1) for size in sizes)
+    if len(checked) < 2:
+        raise XpnetError(f"sizes: got {checked}, expected at least the units of an input and of an output.")
+    if sum(i * o for i, o in itertools.pairwise(checked)) > LARGEST:
+        raise XpnetError(f"sizes: got {checked}, which no memory holds; make the layers smaller.")
     return checked
 
 
 def _checked_activations(activations: str | Sequence[str], hidden: int) -> tuple[str, ...]:
-    names = (activations,) * hidden if isinstance(activations, str) else tuple(activations)
-    if len(names) == 1:
-        names *= hidden
-    if len(names) != hidden:
+    names = [activations] if isinstance(activations, str) else list(activations)
+    names = [one_of("activations", name, ACTIVATIONS) for name in names]
+    if len(names) not in (1, hidden):
         raise XpnetError(
             f"activations: got {len(names)} names for {hidden} hidden layers; give one for all or one for each."
         )
-    if isinstance(activations, str):
-        _one_of("activations", activations, ACTIVATIONS)
-    return tuple(_one_of("activations", name, ACTIVATIONS) for name in names)
-
-
-def _one_of(what: str, got: Any, known: Sequence[str]) -> str:
-    if got not in known:
-        raise XpnetError(f'{what}: got "{got}", expected one of {", ".join(known)}.')
-    return str(got)
+    return tuple(names * hidden if len(names) == 1 else names)
 
 
 # Variance of a weight times its fans: Glorot and Bengio 2010 (eq. 12, 16), He et al. 2015 (eq. 10), LeCun et al. 1998

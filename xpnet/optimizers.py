@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from xpnet.errors import XpnetError
+from xpnet.errors import number, one_of
 
 if TYPE_CHECKING:
     from xpnet.devices import Array
     from xpnet.kernels import Table
     from xpnet.network import Parameters
 
-Row = dict[str, "Array"]
+Scalars = dict[str, "Array"]
 """The numbers of one step: 0-d arrays of the parameters' dtype, by column."""
 
 
@@ -46,12 +46,12 @@ class Update(ABC):
     def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
         """The columns for these step numbers (from 0) and learning rates, in float64."""
 
-    def scales(self, row: Row) -> tuple[Any, Any]:
+    def scales(self, row: Scalars) -> tuple[Any, Any]:
         """alpha and beta of the weight gradient's product."""
         return 1.0, 0.0
 
     @abstractmethod
-    def apply(self, k: Table, row: Row) -> None:
+    def apply(self, k: Table, row: Scalars) -> None:
         """Change the parameters, once all gradients are there."""
 
 
@@ -69,26 +69,13 @@ class InPlaceSGD(Update):
         """lr for the biases, alpha and beta for the products."""
         return {"lr": lr, "alpha": -lr, "beta": 1 - lr * self.l2}
 
-    def scales(self, row: Row) -> tuple[Any, Any]:
+    def scales(self, row: Scalars) -> tuple[Any, Any]:
         """-lr and 1 - lr l2."""
         return row["alpha"], row["beta"]
 
-    def apply(self, k: Table, row: Row) -> None:
+    def apply(self, k: Table, row: Scalars) -> None:
         """The biases' step."""
         k.sgd_update(self.parameters.biases, self.grads.biases, lr=row["lr"])
-
-
-class GradientOnly(Update):
-    """Leaves the gradient in its block and the parameters as they are."""
-
-    columns = ()
-
-    def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
-        """Nothing changes."""
-        return {}
-
-    def apply(self, k: Table, row: Row) -> None:
-        """Nothing."""
 
 
 class BlockUpdate(Update):
@@ -108,7 +95,7 @@ class BlockUpdate(Update):
         """The learning rate."""
         return {"lr": lr}
 
-    def apply(self, k: Table, row: Row) -> None:
+    def apply(self, k: Table, row: Scalars) -> None:
         """Bound the gradient if asked to, then one kernel over the block, or over its two parts where l2 tells them."""
         if self.clip is not None:
             k.clip_scale(self.grads.flat, limit=self.clip_norm, out=self.clip)
@@ -120,14 +107,14 @@ class BlockUpdate(Update):
             self.kernel(k, *(block.biases for block in blocks), row=row, l2=0.0)
 
     @abstractmethod
-    def kernel(self, k: Table, *blocks: Array, row: Row, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
         """The update of parameters by gradient and moments, all of one contiguous shape."""
 
 
 class _Momentum(BlockUpdate):
     slots = 1
 
-    def kernel(self, k: Table, *blocks: Array, row: Row, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
         update = k.nesterov_update if self.options.nesterov else k.momentum_update
         update(*blocks, lr=row["lr"], momentum=self.options.momentum, l2=l2, clip=self.clip)
 
@@ -141,7 +128,7 @@ class _Adam(BlockUpdate):
         correction = np.sqrt(1 - o.beta2**t)
         return {"size": lr * correction / (1 - o.beta1**t), "eps": o.eps * correction}
 
-    def kernel(self, k: Table, *blocks: Array, row: Row, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
         o = self.options
         k.adam_update(*blocks, size=row["size"], eps=row["eps"], beta1=o.beta1, beta2=o.beta2, l2=l2, clip=self.clip)
 
@@ -152,7 +139,7 @@ class _AdamW(_Adam):
     def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
         return {**super().table(step, lr), "keep": 1 - lr * self.l2}
 
-    def kernel(self, k: Table, *blocks: Array, row: Row, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
         o, keep = self.options, row["keep"] if l2 else None
         k.adamw_update(
             *blocks, size=row["size"], eps=row["eps"], beta1=o.beta1, beta2=o.beta2, keep=keep, clip=self.clip
@@ -162,7 +149,7 @@ class _AdamW(_Adam):
 class _RMSProp(BlockUpdate):
     slots = 1
 
-    def kernel(self, k: Table, *blocks: Array, row: Row, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
         o = self.options
         k.rmsprop_update(*blocks, lr=row["lr"], alpha=o.alpha, eps=o.eps, l2=l2, clip=self.clip)
 
@@ -170,7 +157,7 @@ class _RMSProp(BlockUpdate):
 class _AdaGrad(BlockUpdate):
     slots = 1
 
-    def kernel(self, k: Table, *blocks: Array, row: Row, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
         k.adagrad_update(*blocks, lr=row["lr"], eps=self.options.eps, l2=l2, clip=self.clip)
 
 
@@ -187,19 +174,17 @@ class Optimizer(Protocol):
 
 @dataclass(frozen=True)
 class _Options:
-    """A learning rate, positive and finite; further numbers at least 0, those called beta, alpha, momentum below 1."""
+    """lr and eps are positive, other numbers at least 0 and below 1."""
 
     lr: float = 1e-3
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(value, bool):
-                continue
-            below_one = field.name in ("momentum", "beta1", "beta2", "alpha")
-            if not (0 <= value < (1 if below_one else np.inf)) or (field.name == "lr" and value == 0):
-                bounds = "at least 0 and below 1" if below_one else "positive" if field.name == "lr" else "at least 0"
-                raise XpnetError(f"{field.name}: got {value}, expected a finite number, {bounds}.")
+            if field.name in ("lr", "eps"):
+                number(field.name, value, above=0)
+            elif field.type != "bool":
+                number(field.name, value, below=1)
 
 
 @dataclass(frozen=True)
@@ -267,6 +252,12 @@ class AdaGrad(_Options):
     def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
         """Over the block, with one sum."""
         return _AdaGrad(parameters, self, l2=l2, clip_norm=clip_norm)
+
+
+def make(name: str, **options: Any) -> Optimizer:
+    """The optimizer of that name: sgd, adam, adamw, rmsprop or adagrad."""
+    optimizer: Optimizer = OPTIMIZERS[one_of("optimizer", name, OPTIMIZERS)](**options)
+    return optimizer
 
 
 OPTIMIZERS: dict[str, type[Any]] = {

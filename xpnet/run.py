@@ -29,6 +29,9 @@ from xpnet.trainer import Trainer
 DIVERGED, INTERRUPTED = 3, 130
 """Exit statuses."""
 
+CONFIG, HISTORY, MODEL, CURVES = FILES = ("config.toml", "history.csv", "model.safetensors", "curves.png")
+"""What a run writes into its folder."""
+
 GRADCHECK_ROWS = 10
 
 
@@ -163,6 +166,7 @@ def prepare(config: Config, device: Device) -> Task:
         keep=config.keep,
         seed=seeds[1],
     )
+    trainer.check_fit(train.x, data.Targets(dataset.task, dataset.y, dataset.classes))
     config = dataclasses.replace(
         config, device=device.name, data=_absolute(config.data), data_dir=_full(config.data_dir)
     )
@@ -178,31 +182,36 @@ def run(task: Task, callbacks: Sequence[Callback] = ()) -> Result:
     config, trainer = task.config, task.trainer
     training = trainer.prepare(task.train, task.validation)
     folder = _make_folder(config)
-    (folder / "config.toml").write_text(_as_toml(config), encoding="utf-8")
     problem = None
-    with open(folder / "history.csv", "w", encoding="utf-8", newline="") as file:
-        trainer.callbacks = [HistoryFile(file), *callbacks]
-        try:
-            trainer.run(training)
-        except DivergenceError as error:
-            problem = str(error)
-    history = trainer.history
-    scores = _scores(task)
-    files = [folder / "config.toml", folder / "history.csv"]
-    files.append(save(task.network, folder / "model.safetensors", extra={"scores": scores}))
-    if config.plot and history.rows:
-        from xpnet.reporting import curves
+    try:
+        (folder / CONFIG).write_text(_as_toml(config), encoding="utf-8")
+        with open(folder / HISTORY, "w", encoding="utf-8", newline="") as file:
+            trainer.callbacks = [HistoryFile(file), *callbacks]
+            try:
+                trainer.run(training)
+            except DivergenceError as error:
+                problem = str(error)
+            except KeyboardInterrupt:  # the second one: what is whole is saved at once
+                trainer.history.stopped = "interrupted"
+        save(task.network, folder / MODEL)
+        del training  # its copy of the data makes room for the evaluations
+        scores = _scores(task)
+        if config.plot and trainer.history.rows:
+            from xpnet.reporting import curves
 
-        files.append(curves.draw(history, folder / "curves.png", title=folder.name))
-    return _result(task, folder, scores, files, problem)
+            curves.draw(trainer.history, folder / CURVES, title=folder.name)
+    except OSError as error:
+        raise XpnetError(
+            f"out: {folder} cannot be written ({error.strerror}); name another folder by --out."
+        ) from error
+    return _result(task, folder, scores, problem)
 
 
 def check_gradients(task: Task) -> list[gradcheck.Agreement]:
     """The gradients of the network and loss on the first samples, against central differences."""
     few = task.train.first(GRADCHECK_ROWS)
-    x = few.x[few.rows]
-    x = x.toarray() if hasattr(x, "toarray") else x
-    return gradcheck.check(task.network, x, few.y[few.rows], loss=task.trainer.loss.name)
+    trainer = task.trainer
+    return gradcheck.check(task.network, few.x[few.rows], few.y[few.rows], loss=trainer.loss.name, l2=trainer.l2)
 
 
 class HistoryFile(Callback):
@@ -239,7 +248,7 @@ def _sets(
         if test is None:
             raise DataError(f"val_on_test: {dataset.name} has no test set; leave it out, or give X_test and y_test.")
         return train, test, test
-    if config.val_size == 0 or (config.val_size < 1 and round(config.val_size * len(train)) == 0):
+    if config.val_size == 0 or (0 < config.val_size < 1 and round(config.val_size * len(train)) == 0):
         return train, None, test
     train, validation = train.split(config.val_size, rng=rng)
     return train, validation, test
@@ -284,6 +293,8 @@ def _make_folder(config: Config) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(13, "Permission denied")
+        for name in FILES:
+            (folder / name).unlink(missing_ok=True)  # --overwrite: nothing of another run stays beside this one
     except XpnetError:
         raise
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
@@ -312,9 +323,7 @@ def _as_toml(config: Config) -> str:
     return head + tomli_w.dumps({TABLE: settings_of(config)})
 
 
-def _result(
-    task: Task, folder: Path, scores: dict[str, dict[str, float] | None], files: list[Path], problem: str | None
-) -> Result:
+def _result(task: Task, folder: Path, scores: dict[str, dict[str, float] | None], problem: str | None) -> Result:
     trainer, history = task.trainer, task.trainer.history
     status = 0
     if history.stopped == "diverged":
@@ -336,7 +345,7 @@ def _result(
         problem=problem,
         status=status,
         out=folder,
-        files=files,
+        files=[folder / name for name in FILES if (folder / name).exists()],
     )
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
-from xpnet.errors import XpnetError
+from xpnet.errors import number
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,8 @@ class StepDecay:
     every: int = 10
 
     def __post_init__(self) -> None:
-        _positive(decay=self.decay, decay_every=self.every)
+        number("decay", self.decay, above=0)
+        number("decay_every", self.every, above=0)
 
     def __call__(self, step: np.ndarray, span: Span) -> np.ndarray:
         """Stairs."""
@@ -70,7 +71,7 @@ class Exponential:
     decay: float = 0.95
 
     def __post_init__(self) -> None:
-        _positive(decay=self.decay)
+        number("decay", self.decay, above=0)
 
     def __call__(self, step: np.ndarray, span: Span) -> np.ndarray:
         """A stair an epoch."""
@@ -88,7 +89,7 @@ class InverseScaling:
     power: float = 0.5
 
     def __post_init__(self) -> None:
-        _positive(power=self.power)
+        number("power", self.power, above=0)
 
     def __call__(self, step: np.ndarray, span: Span) -> np.ndarray:
         """A hyperbola."""
@@ -115,8 +116,7 @@ class OneCycle:
     peak: float = 0.3
 
     def __post_init__(self) -> None:
-        if not 0 < self.peak < 1:
-            raise XpnetError(f"peak: got {self.peak}, expected a part of the training, between 0 and 1.")
+        number("peak", self.peak, above=0, below=1)
 
     def __call__(self, step: np.ndarray, span: Span) -> np.ndarray:
         """Two half waves."""
@@ -140,7 +140,7 @@ class WarmUp:
     then: Schedule = Constant()
 
     def __post_init__(self) -> None:
-        _positive(warmup=self.epochs)
+        number("warmup", self.epochs, above=0)
 
     def __call__(self, step: np.ndarray, span: Span) -> np.ndarray:
         """The product of both."""
@@ -153,9 +153,3 @@ SCHEDULES = ("constant", "step", "exponential", "inverse", "cosine", "one-cycle"
 
 def _half_wave(x: np.ndarray, start: float, end: float) -> np.ndarray:
     return end + (start - end) * (1 + np.cos(np.pi * x)) / 2
-
-
-def _positive(**values: float) -> None:
-    for name, value in values.items():
-        if not 0 < value < np.inf:
-            raise XpnetError(f"{name}: got {value}, expected a positive number.")

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from xpnet import optimizers
 from xpnet.callbacks import Callback, History
 from xpnet.data import Targets, check_samples, check_weights, encode_targets
 from xpnet.data.samples import Samples
 from xpnet.devices import Array
-from xpnet.errors import DataError, XpnetError
+from xpnet.errors import DataError, number, one_of, whole
 from xpnet.losses import Loss, Metric
 from xpnet.network import MLP
-from xpnet.optimizers import SGD, Optimizer
+from xpnet.optimizers import Optimizer
 from xpnet.program import EVALUATION_ROWS, Evaluation, Resident, Workspace
 from xpnet.schedules import Constant, Schedule
 from xpnet.training import Interval, Training
@@ -29,7 +30,7 @@ class Trainer:
     Args:
         network: What is trained, where it lives.
         loss: "cross_entropy", "mse", "huber" or "mae"; None for the one that is usual for the network's output.
-        optimizer: `SGD`, `Adam`, `AdamW`, `RMSProp` or `AdaGrad` with their settings.
+        optimizer: `SGD`, `Adam`, `AdamW`, `RMSProp` or `AdaGrad` with their settings, or such a name in small letters.
         schedule: The factor on the learning rate at each step; see `xpnet.schedules`.
         batch_size: Samples a step, or "all".
         epochs: Passes over the samples.
@@ -60,10 +61,10 @@ class Trainer:
         network: MLP,
         *,
         loss: str | None = None,
-        optimizer: Optimizer | None = None,
-        schedule: Schedule | None = None,
-        batch_size: int | str = 200,
-        epochs: int = 10,
+        optimizer: str | Optimizer = "adam",
+        schedule: Schedule = Constant(),  # noqa: B008 - frozen
+        batch_size: int | str = 32,
+        epochs: int = 30,
         steps: int | None = None,
         replacement: bool = False,
         l2: float = 0.0,
@@ -75,23 +76,22 @@ class Trainer:
         callbacks: Sequence[Callback] = (),
         seed: int | np.random.SeedSequence = 0,
     ) -> None:
-        _at_least("epochs", epochs, 1)
+        whole("epochs", epochs, least=1)
         if steps is not None:
-            _at_least("steps", steps, 1)
+            whole("steps", steps, least=1)
         if batch_size != "all":
-            _at_least("batch_size", batch_size, 1, otherwise=' or "all"')
+            whole("batch_size", batch_size, least=1, otherwise=' or "all"')
         if early_stopping is not None:
-            _at_least("early_stopping", early_stopping, 1)
-        if not 0 <= l2 < np.inf:
-            raise XpnetError(f"l2: got {l2}, expected a finite number, at least 0.")
-        if clip_norm is not None and not 0 < clip_norm < np.inf:
-            raise XpnetError(f"clip_norm: got {clip_norm}, expected a positive number.")
-        if keep not in (None, "best", "last"):
-            raise XpnetError(f'keep: got "{keep}", expected best or last.')
+            whole("early_stopping", early_stopping, least=1)
+        if clip_norm is not None:
+            number("clip_norm", clip_norm, above=0)
+        if keep is not None:
+            one_of("keep", keep, ("best", "last"))
         self.network, self.loss = network, Loss.for_output(network.output, loss)
-        self.optimizer, self.schedule = optimizer or SGD(), schedule or Constant()
+        self.optimizer = optimizers.make(optimizer) if isinstance(optimizer, str) else optimizer
+        self.schedule = schedule
         self.batch_size, self.epochs, self.steps, self.replacement = batch_size, epochs, steps, replacement
-        self.l2, self.clip_norm, self.eval_every = float(l2), clip_norm, Interval.of(eval_every)
+        self.l2, self.clip_norm, self.eval_every = number("l2", l2), clip_norm, Interval.of(eval_every)
         self.early_stopping, self.monitor, self.keep = early_stopping, monitor, keep
         self.callbacks, self.seed = list(callbacks), seed
         self.step = self.total_steps = 0
@@ -134,6 +134,9 @@ class Trainer:
 
     def prepare(self, samples: Samples, validation: Samples | None = None) -> Training:
         """Check all that can be checked and take all memory, so that `run` has only to train."""
+        for what, part in (("training", samples), ("validation", validation)):
+            if part is not None and part.total_weight == 0:
+                raise DataError(f"sample_weight: got only zeros in the {what} set; give some of its samples a weight.")
         self.step, self.stopped = 0, ""
         training = Training(self, samples, validation)
         self.history, self.total_steps = training.history, training.span.total
@@ -141,12 +144,14 @@ class Trainer:
 
     def run(self, training: Training) -> History:
         """Train; Ctrl-C ends it after the present chunk of steps. The network then has the weights to keep."""
+        broken = True
         try:
             self.tell("on_start")
             with _ctrl_c_calls(lambda: self.stop("interrupted")):
                 training.run()
+            broken = False
         finally:
-            training.keeper.restore()
+            training.keeper.restore(broken=broken)
             self.tell("on_end")
         return self.history
 
@@ -187,13 +192,13 @@ class Trainer:
         x = check_samples(x)
         known = network.classes if network.task == "classification" else None
         targets = encode_targets(y, rows=x.shape[0], classes=known)
-        self._check_fit(x, targets)
+        self.check_fit(x, targets)
         if network.task is None:
             network.task, network.classes = targets.task, targets.classes
         return Samples.of(x, targets.y, None if weights is None else check_weights(weights, rows=x.shape[0]))
 
-    def _check_fit(self, x: Any, targets: Targets) -> None:
-        """That samples, targets and the output of the network go together."""
+    def check_fit(self, x: Any, targets: Targets) -> None:
+        """Raise DataError where samples, targets and the output of the network do not go together."""
         inputs, units, output = self.network.sizes[0], self.network.sizes[-1], self.network.output
         if x.shape[1] != inputs:
             raise DataError(
@@ -214,6 +219,11 @@ class Trainer:
             raise DataError(
                 f"y: got {targets.y.shape[1]} columns for a network with {units} outputs; make its last size that."
             )
+        if output == "softmax" and not (np.allclose(targets.y.sum(axis=1), 1) and targets.y.min() >= 0):
+            raise DataError(
+                'y: got floats that are no probabilities for the output "softmax"; give rows that sum to 1, or class '
+                'labels, or build the network with "linear".'
+            )
 
     @property
     def metric(self) -> Metric:
@@ -231,11 +241,6 @@ class Trainer:
             getattr(callback, event)(self, *args)
 
 
-def _at_least(name: str, value: Any, least: int, otherwise: str = "") -> None:
-    if not isinstance(value, int | np.integer) or value < least:
-        raise XpnetError(f"{name}: got {value}, expected a whole number, at least {least}{otherwise}.")
-
-
 @contextlib.contextmanager
 def _ctrl_c_calls(stop: Callable[[], None]) -> Iterator[None]:
     """The first Ctrl-C calls `stop`, so that no step is broken off; a second one raises KeyboardInterrupt."""
@@ -244,11 +249,12 @@ def _ctrl_c_calls(stop: Callable[[], None]) -> Iterator[None]:
         return
 
     def handle(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)
         stop()
 
-    before = signal.signal(signal.SIGINT, handle)
+    previous = signal.getsignal(signal.SIGINT) or signal.SIG_DFL  # None where it was not set from Python
+    signal.signal(signal.SIGINT, handle)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

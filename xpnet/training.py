@@ -64,17 +64,17 @@ class Keeper:
         self._flat = trainer.network.parameters.flat
         self._good = self._flat.copy()
         self._best = self._flat.copy() if keep == "best" else None
-        self._waited = 0
+        self._record, self._waited = -np.inf, 0
 
     def offer(self, row: Row) -> None:
         """Copy the present weights if they are worth it."""
         xp = self._trainer.network.k.xp
         xp.copyto(self._good, self._flat)
-        value, best = self._value(row), self._history.best
+        value = self._value(row)
         if value is None:
             return
-        if best is None or self._sign * value > self._sign * (self._value(best) or 0.0):
-            self._history.best, self._waited = row, 0
+        if self._sign * value > self._record:  # never so for NaN
+            self._record, self._history.best, self._waited = self._sign * value, row, 0
             if self._best is not None:
                 xp.copyto(self._best, self._flat)
         else:
@@ -86,14 +86,14 @@ class Keeper:
         patience = self._trainer.early_stopping
         return patience is not None and self._waited >= patience
 
-    def restore(self) -> None:
-        """Give the network the weights to keep: the best, else the last, else the last good ones."""
+    def restore(self, *, broken: bool) -> None:
+        """Give the network the weights to keep: the best, else the last, else (broken) those of the last row."""
         history, xp = self._history, self._trainer.network.k.xp
         if self._best is not None and history.best is not None:
             xp.copyto(self._flat, self._best)
         else:
             history.best = history.rows[-1] if history.rows else None
-            if not self._trainer.weights_are_finite():
+            if broken:
                 xp.copyto(self._flat, self._good)
 
     def _value(self, row: Row) -> float | None:
@@ -138,6 +138,7 @@ class Training:
             there = resident if shared else Resident.of(validation, network, loss, metric)
             self.evaluation = Evaluation(network, loss, metric, validation, there, workspace)
         self._stretch = _Stretch()
+        self._lr = 0.0
 
     def run(self) -> None:
         """Epoch after epoch, chunk by chunk, until it is done or told to stop."""
@@ -147,7 +148,10 @@ class Training:
                 self._run_chunk(order)
                 if trainer.stopped:
                     break
-        self.history.stopped = trainer.stopped or "done"
+        if self._stretch.samples:  # stopped on the way: what is kept gets its row too
+            self._end_stretch()
+        done = trainer.step == self.span.total and trainer.stopped != "early stopping"
+        self.history.stopped = "done" if done else trainer.stopped
 
     def _chunks(self, order: np.ndarray) -> Iterator[np.ndarray]:
         """An epoch's order in pieces, which end where a row of history does."""
@@ -162,6 +166,7 @@ class Training:
     def _run_chunk(self, order: np.ndarray) -> None:
         trainer, first = self.trainer, self.trainer.step
         weights = self._batch_weights(order)
+        divisors = np.where(weights > 0, weights, 1.0)  # a batch without weight has no loss
         steps = np.arange(first, first + len(weights))
         lr = trainer.optimizer.lr * trainer.schedule(steps, self.span)
         penalty = trainer.penalty() if first == 0 else 0.0
@@ -171,44 +176,46 @@ class Training:
         self._stretch.seconds += elapsed
         self.history.seconds += elapsed
         trainer.step += len(steps)
-        self.history.add_steps(losses / weights, penalty)
+        self.history.add_steps(losses / divisors, penalty)
         self._check_finite(losses, lr, first)
         self._stretch.loss += float(losses.sum(dtype=np.float64))
         self._stretch.hits += float(hits.sum(dtype=np.float64))
         self._stretch.weight += float(weights.sum())
         self._stretch.samples += len(order)
         self.history.samples += len(order)
+        self._lr = float(lr[-1])
         trainer.tell("on_chunk")
         if self._row_is_due():
-            self._end_stretch(float(lr[-1]))
+            self._end_stretch()
 
     def _batch_weights(self, order: np.ndarray) -> np.ndarray:
         """What each batch's summed loss is divided by: its samples, or their weights."""
         starts = np.arange(0, len(order), self.batches.size)
         if self.samples.weights is None:
             return np.diff(np.append(starts, len(order))).astype(float)
-        sums = np.add.reduceat(self.samples.weights[order].astype(float), starts)
-        return np.where(sums > 0, sums, 1.0)
+        return np.add.reduceat(self.samples.weights[order].astype(float), starts)
 
     def _row_is_due(self) -> bool:
         step, every = self.trainer.step, self.trainer.eval_every
         at = every.left(step) == every.count if every.unit == "steps" else step % self.span.per_epoch == 0
         return at or step == self.span.total
 
-    def _end_stretch(self, lr: float) -> None:
+    def _end_stretch(self) -> None:
         """A row of history; the validation set where it is due; the weights worth keeping."""
         trainer, stretch, every = self.trainer, self._stretch, self.trainer.eval_every
         epoch = trainer.step / self.span.per_epoch
-        due = every.unit == "steps" or trainer.step == self.span.total or epoch % every.count == 0
+        ended = trainer.step == self.span.total or trainer.stopped
+        due = bool(ended) or every.unit == "steps" or epoch % every.count == 0
+        weight = stretch.weight or 1.0
         val_loss, val_metric = self.evaluation() if due and self.evaluation else (None, None)
         row = Row(
             epoch=epoch,
             step=trainer.step,
-            train_loss=stretch.loss / stretch.weight + trainer.penalty(),
-            train_metric=stretch.hits / stretch.weight,
+            train_loss=stretch.loss / weight + trainer.penalty(),
+            train_metric=stretch.hits / weight,
             val_loss=val_loss,
             val_metric=val_metric,
-            lr=lr,
+            lr=self._lr,
             seconds=self.history.seconds,
             samples_per_second=stretch.samples / stretch.seconds,
             evaluated=due,
@@ -226,7 +233,7 @@ class Training:
         if len(bad) == 0 and self.trainer.weights_are_finite():
             return
         at = int(bad[0]) if len(bad) else len(losses) - 1
-        what = f"The loss became {losses[at]:f}" if len(bad) else "A weight became infinite"
+        what = f"The loss became {losses[at]:f}" if len(bad) else "The weights grew beyond all bounds"
         step = first + at + 1
         self.history.stopped = "diverged"
         raise DivergenceError(

@@ -265,7 +265,7 @@ FILES = {
     "labels of another length": (lambda: npz(y=Y[:5]), "y|5|6 samples"),
     "a label that only the test set has": (
         lambda: npz(X_test=X, y_test=np.array([0, 1, 0, 1, 7, 1])),
-        "y_test|'7'|row 4|range|0, 1",
+        "y_test|label 7|row 4|range|0, 1",
     ),
     "a test set of other columns": (lambda: npz(X_test=X[:, :1], y_test=Y), "X_test|(1,)|(2,)"),
     "a test set of another task": (lambda: npz(X_test=X, y_test=Y + 0.5), "y_test|floats|classes"),
@@ -275,7 +275,7 @@ FILES = {
     "NaN among the targets": (lambda: npz(y=with_value(np.nan, 2, 0)), "y|nan|row 2, column 0"),
     "no samples": (lambda: npz(X=X[:0], y=Y[:0]), "X|empty|(0, 2)"),
     "no columns": (lambda: npz(X=X[:, :0]), "X|empty|(6, 0)"),
-    "a single class": (lambda: npz(y=Y * 0), "y|single class|'0'"),
+    "a single class": (lambda: npz(y=Y * 0), "y|single class 0"),
     "text where numbers are expected": (lambda: npz(X=np.array([["1", "two"]] * 6)), "X|text|row 0, column 0"),
     "complex numbers": (lambda: npz(X=X * 1j), "d.npz|complex128"),
     "pickled objects in .npy": (lambda: npy(np.array([[1, "a"]] * 6, dtype=object), Y), "x.npy|object"),

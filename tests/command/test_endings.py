@@ -151,6 +151,6 @@ def test_gradcheck_finds_a_wrong_kernel(command, monkeypatch, name, kernel, tens
     monkeypatch.setitem(REFERENCE, name, kernel)
     ended = command(*options)
     assert ended.status == 1
-    assert re.fullmatch(r"xpnet: the gradient of [wb]\d is off by .*, expected at most 1e-06\.\n", ended.err)
+    assert re.fullmatch(r"xpnet: gradients are off, expected at most 1e-06: [wb]\d by .*\.\n", ended.err)
     errors = {line.split()[0]: float(line.split()[-2]) for line in ended.out.splitlines() if re.match(r"[wb]\d ", line)}
     assert {tensor for tensor, error in errors.items() if error > 1e-6} == tensors

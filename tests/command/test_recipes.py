@@ -83,7 +83,7 @@ def test_run_of_a_recipe_has_its_settings_and_its_name(recipe):
 def test_xor_is_solved(recipe):
     ended = recipe("xor")
     assert ended.result["train_accuracy"] == 1.0
-    x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], ["0", "1", "1", "0"]
+    x, y = [[0, 0], [0, 1], [1, 0], [1, 1]], [0, 1, 1, 0]
     assert xpnet.load(ended.folder / "model.safetensors").predict(x).tolist() == y
 
 

@@ -87,7 +87,7 @@ def check_line(ended, part, x, y):
         assert result[f"{part}_mse"] == pytest.approx(np.mean((predicted - y) ** 2), rel=1e-5)
         assert result[f"{part}_accuracy"] is None
     else:
-        right = (predicted == y).all(axis=1) if y.ndim == 2 else predicted == y.astype(str)
+        right = (predicted == y).all(axis=1) if y.ndim == 2 else predicted == y
         assert result[f"{part}_accuracy"] == pytest.approx(right.mean(), abs=1e-12)
     assert result[f"{part}_loss"] is not None
 

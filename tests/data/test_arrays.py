@@ -39,7 +39,7 @@ def test_one_npz_holds_all(tmp_path, names):
     path = tmp_path / "mine.npz"
     np.savez_compressed(path, **dict(zip(names, (X, Y, X[:2], Y[:2]), strict=True)), extra=np.ones(2))
     data = read_arrays([path])
-    assert (data.name, data.task, data.classes, data.scale) == ("mine.npz", "classification", ("0", "1"), 1.0)
+    assert (data.name, data.task, data.classes, data.scale) == ("mine.npz", "classification", (0, 1), 1.0)
     np.testing.assert_array_equal(data.x, X)
     np.testing.assert_array_equal(data.y, Y)
     np.testing.assert_array_equal(data.x_test, X[:2])

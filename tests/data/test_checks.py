@@ -88,14 +88,14 @@ def test_sparse_samples_become_canonical_and_leave_the_callers_alone():
 @pytest.mark.parametrize(
     ("y", "encoded", "classes"),
     [
-        ([3, 1, 3], [1, 0, 1], ("1", "3")),
-        (np.array([[7], [-2]]), [1, 0], ("-2", "7")),
-        (np.array([10, 9, 10], "u1"), [1, 0, 1], ("9", "10")),
-        ([True, False], [1, 0], ("False", "True")),
+        ([3, 1, 3], [1, 0, 1], (1, 3)),
+        (np.array([[7], [-2]]), [1, 0], (-2, 7)),
+        (np.array([10, 9, 10], "u1"), [1, 0, 1], (9, 10)),
+        ([True, False], [1, 0], (False, True)),
         (["b", "a", "b"], [1, 0, 1], ("a", "b")),
         (np.array([b"b", b"a"]), [1, 0], ("a", "b")),
         (np.array(["b", "a"], dtype=object), [1, 0], ("a", "b")),
-        (np.array([2, 1], dtype=object), [1, 0], ("1", "2")),
+        (np.array([2, 1], dtype=object), [1, 0], (1, 2)),
     ],
 )
 def test_labels_become_indices_of_sorted_classes(y, encoded, classes):
@@ -108,7 +108,7 @@ def test_labels_become_indices_of_sorted_classes(y, encoded, classes):
 
 def test_zeros_and_ones_in_columns_are_multilabel():
     targets = encode_targets([[True, False, True], [False, False, True]], rows=2)
-    assert (targets.task, targets.classes, targets.y.dtype) == ("multilabel", ("0", "1", "2"), np.uint8)
+    assert (targets.task, targets.classes, targets.y.dtype) == ("multilabel", (0, 1, 2), np.uint8)
     np.testing.assert_array_equal(targets.y, [[1, 0, 1], [0, 0, 1]])
 
 
@@ -120,7 +120,13 @@ def test_floats_are_regression(y):
 
 
 def test_labels_are_encoded_by_the_classes_of_training():
-    np.testing.assert_array_equal(encode_targets([5, 5], rows=2, classes=("1", "5", "7")).y, [1, 1])
+    np.testing.assert_array_equal(encode_targets([5, 5], rows=2, classes=(1, 5, 7)).y, [1, 1])
+    np.testing.assert_array_equal(encode_targets(["b", "a"], rows=2, classes=("a", "b")).y, [1, 0])
+
+
+def test_whole_numbers_are_positions_among_classes_with_names():
+    targets = encode_targets(np.array([2, 0], "u1"), rows=2, classes=("cat", "dog", "eel"))
+    assert (targets.y.tolist(), targets.classes) == ([2, 0], ("cat", "dog", "eel"))
 
 
 @pytest.mark.parametrize(
@@ -129,14 +135,14 @@ def test_labels_are_encoded_by_the_classes_of_training():
         ([0, 1], {"rows": 3}, "y has 2 rows but there are 3 samples"),
         ([], {"rows": 0}, "empty"),
         (np.empty((2, 0)), {"rows": 2}, "empty with shape (2, 0)"),
-        ([4, 4], {"rows": 2}, "single class '4'"),
-        ([0, 1, 9], {"rows": 3, "classes": ("0", "1")}, "label '9' in row 2, out of the known range: use only 0, 1"),
-        ([0, 99], {"rows": 2, "classes": [str(i) for i in range(50)]}, "8, 9, ... or 49"),
+        ([4, 4], {"rows": 2}, "single class 4"),
+        ([0, 1, 9], {"rows": 3, "classes": (0, 1)}, "label 9 in row 2, out of the known range: use only 0, 1"),
+        ([0, 99], {"rows": 2, "classes": range(50)}, "8, 9, ... or 49"),
         ([[0, 1], [2, 0]], {"rows": 2}, "shape (2, 2) that holds other values than 0 and 1"),
         ([["a", "b"]], {"rows": 1}, "other values than 0 and 1"),
         (np.zeros((2, 2, 2), int), {"rows": 2}, "shape (2, 2, 2)"),
         (np.zeros((2, 2, 2)), {"rows": 2}, "shape (2, 2, 2)"),
-        ([[0, 1]], {"rows": 1, "classes": ("0", "1", "2")}, "2 columns where the 3 classes"),
+        ([[0, 1]], {"rows": 1, "classes": (0, 1, 2)}, "2 columns where the 3 classes"),
         ([1.0, np.nan], {"rows": 2}, "nan in row 1, column 0"),
         ([[1.0, np.inf]], {"rows": 1}, "inf in row 0, column 1"),
         ([0.5, 1.5], {"rows": 2, "classes": ("0", "1")}, "floats where labels of 2 classes are expected"),
@@ -162,14 +168,14 @@ def test_encoding_loses_no_label(refusal, labels):
         assert "single class" in refusal(encode_targets, values, rows=len(values))
         return
     targets = encode_targets(values, rows=len(values))
-    assert [targets.classes[i] for i in targets.y] == [str(value) for value in values.tolist()]
+    assert [targets.classes[i] for i in targets.y] == values.tolist()
 
 
 @pytest.mark.parametrize(
     ("test", "fact"),
     [
         ((np.ones((2, 3)), [0, 1]), "X_test holds samples of shape (3,) but X of shape (2,)"),
-        ((np.ones((2, 2)), [0, 2]), "y_test holds the label '2' in row 1"),
+        ((np.ones((2, 2)), [0, 2]), "y_test holds the label 2 in row 1"),
         ((np.ones((2, 2)), [[0, 1], [1, 0]]), "y_test is multilabel"),
         ((np.ones((2, 2)), [0.0, 1.0]), "y_test holds floats"),
         ((np.ones((2, 2)), [0]), "y_test has 1 rows"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xpnet.data import bundled
 from xpnet.data.arrays import ACCEPTED, read_arrays
-from xpnet.data.checks import TASKS, Targets, check_samples, check_weights, encode_targets
+from xpnet.data.checks import TASKS, Label, Targets, check_samples, check_weights, encode_targets
 from xpnet.data.cifar import read_cifar10
 from xpnet.data.dataset import Dataset
 from xpnet.data.download import locate
@@ -20,6 +20,7 @@ __all__ = [
     "TASKS",
     "Dataset",
     "InputTransform",
+    "Label",
     "Targets",
     "check_samples",
     "check_weights",

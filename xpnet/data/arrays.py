@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.data.dataset import Dataset, Samples, checked_dataset
+from xpnet.data.dataset import Dataset, Matrix, checked_dataset
 from xpnet.data.idx import read_idx
 from xpnet.data.reading import MAX_BYTES, read_at_most, reading
 from xpnet.errors import DataError
@@ -58,7 +58,7 @@ def _read_named_members(path: Path) -> Dataset:
     return checked_dataset(path.name, (arrays["x"], arrays["y"]), test)
 
 
-def _read_array(path: Path) -> Samples:
+def _read_array(path: Path) -> Matrix:
     if path.suffix == ".npy":
         with reading(path, "an .npy file"), path.open("rb") as stream:
             return _read_npy(stream, path.stat().st_size)

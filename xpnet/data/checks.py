@@ -14,6 +14,9 @@ from xpnet.errors import DataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+Label = str | int | bool
+"""What a user calls a class."""
+
 Task = Literal["classification", "multilabel", "regression"]
 TASKS: tuple[Task, ...] = get_args(Task)
 _KEPT_DTYPES = (np.uint8, np.float32, np.float64)
@@ -21,11 +24,11 @@ _KEPT_DTYPES = (np.uint8, np.float32, np.float64)
 
 @dataclass(frozen=True)
 class Targets:
-    """Holds encoded targets, what they ask for, and the class names by index (None for regression)."""
+    """Holds encoded targets, what they ask for, and the classes' labels by index (None for regression)."""
 
     task: Task
     y: np.ndarray
-    classes: tuple[str, ...] | None
+    classes: tuple[Label, ...] | None
 
 
 def check_samples(x: Any, *, what: str = "X") -> np.ndarray | csr_array:
@@ -51,7 +54,7 @@ def check_samples(x: Any, *, what: str = "X") -> np.ndarray | csr_array:
     return array
 
 
-def encode_targets(y: Any, *, rows: int, classes: Sequence[str] | None = None, what: str = "y") -> Targets:
+def encode_targets(y: Any, *, rows: int, classes: Sequence[Label] | None = None, what: str = "y") -> Targets:
     """Tells from the type of ``y`` what it asks for, and encodes it.
 
     Whole numbers, booleans and text are class labels; a matrix of 0 and 1 is multilabel; floats are regression.
@@ -59,7 +62,8 @@ def encode_targets(y: Any, *, rows: int, classes: Sequence[str] | None = None, w
     Args:
         y: Targets of shape (N,), (N, 1) or (N, K).
         rows: How many samples there are.
-        classes: The class names to encode by, as the training set gave them; by default all that occur in ``y``.
+        classes: The labels to encode by, as the training set gave them; by default all that occur in ``y``. Where they
+            are text, whole numbers in ``y`` are taken as their positions.
         what: What error messages call the targets.
 
     Raises:
@@ -97,7 +101,7 @@ def check_weights(weights: Any, *, rows: int) -> np.ndarray:
     return array
 
 
-def _encode_regression(y: np.ndarray, classes: Sequence[str] | None, what: str) -> Targets:
+def _encode_regression(y: np.ndarray, classes: Sequence[Label] | None, what: str) -> Targets:
     if classes is not None:
         raise DataError(f"{what} holds floats where labels of {len(classes)} classes are expected: give the labels")
     if y.ndim > 2:
@@ -107,33 +111,35 @@ def _encode_regression(y: np.ndarray, classes: Sequence[str] | None, what: str) 
     return Targets("regression", y, None)
 
 
-def _encode_labels(y: np.ndarray, classes: Sequence[str] | None, what: str) -> Targets:
+def _encode_labels(y: np.ndarray, classes: Sequence[Label] | None, what: str) -> Targets:
     values, inverse = np.unique(y, return_inverse=True)
-    names = tuple(str(value) for value in values.tolist())
-    if classes is None and len(names) == 1:
-        raise DataError(f"{what} holds the single class {names[0]!r}: give labels of two classes or more")
-    known = names if classes is None else tuple(classes)
-    index = {name: i for i, name in enumerate(known)}
-    encoded = np.array([index.get(name, -1) for name in names], dtype=np.int32)[inverse]
+    labels = values.tolist()
+    if classes is None and len(labels) == 1:
+        raise DataError(f"{what} holds the single class {labels[0]!r}: give labels of two classes or more")
+    known = tuple(labels if classes is None else classes)
+    by_position = y.dtype.kind in "iu" and all(isinstance(label, str) for label in known)
+    allowed = range(len(known)) if by_position else known
+    index = {label: i for i, label in enumerate(allowed)}
+    encoded = np.array([index.get(label, -1) for label in labels], dtype=np.int32)[inverse]
     if (encoded < 0).any():
         row = int(np.argmax(encoded < 0))
         raise DataError(
-            f"{what} holds the label {names[inverse[row]]!r} in row {row}, out of the known range: "
-            f"use only {_abbreviated(known)}"
+            f"{what} holds the label {labels[inverse[row]]!r} in row {row}, out of the known range: "
+            f"use only {_abbreviated([str(label) for label in allowed])}"
         )
     return Targets("classification", encoded, known)
 
 
-def _encode_multilabel(y: np.ndarray, classes: Sequence[str] | None, what: str) -> Targets:
+def _encode_multilabel(y: np.ndarray, classes: Sequence[Label] | None, what: str) -> Targets:
     if y.ndim > 2 or y.dtype.kind == "U" or not np.isin(y, (0, 1)).all():
         raise DataError(
             f"{what} is a table of shape {y.shape} that holds other values than 0 and 1: "
             "give one label per row, 0/1 columns, or floats for regression"
         )
-    names = tuple(str(column) for column in range(y.shape[1]))
-    if classes is not None and names != tuple(classes):
-        raise DataError(f"{what} has {len(names)} columns where the {len(classes)} classes of training are expected")
-    return Targets("multilabel", np.ascontiguousarray(y, dtype=np.uint8), names)
+    columns = tuple(range(y.shape[1]))
+    if classes is not None and columns != tuple(classes):
+        raise DataError(f"{what} has {len(columns)} columns where the {len(classes)} classes of training are expected")
+    return Targets("multilabel", np.ascontiguousarray(y, dtype=np.uint8), columns)
 
 
 def _is_sparse(values: Any) -> bool:

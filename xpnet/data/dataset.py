@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from xpnet.data.checks import Targets, Task, check_samples, encode_targets
+from xpnet.data.checks import Label, Targets, Task, check_samples, encode_targets
 from xpnet.errors import DataError
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-Samples: TypeAlias = "np.ndarray | csr_array"
+Matrix: TypeAlias = "np.ndarray | csr_array"
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Dataset:
         x: Samples as stored, shape (N, I): C-contiguous or CSR; uint8, float32 or float64.
         y: Targets: int32 (N,) class indices, uint8 (N, K) of 0 and 1 for multilabel, or float64 (N, O) for regression.
         task: What ``y`` asks for.
-        classes: Class names by index; None for regression.
+        classes: Labels by index; None for regression.
         x_test: Test samples, of the kind of ``x``.
         y_test: Test targets, of the kind of ``y``.
         scale: What stored samples are multiplied by unless the user asks for another transform.
@@ -33,11 +33,11 @@ class Dataset:
     """
 
     name: str
-    x: Samples
+    x: Matrix
     y: np.ndarray
     task: Task
-    classes: tuple[str, ...] | None
-    x_test: Samples | None = None
+    classes: tuple[Label, ...] | None
+    x_test: Matrix | None = None
     y_test: np.ndarray | None = None
     scale: float = 1.0
     image_shape: tuple[int, ...] | None = None
@@ -48,7 +48,7 @@ def checked_dataset(
     train: tuple[Any, Any],
     test: tuple[Any, Any] | None = None,
     *,
-    classes: tuple[str, ...] | None = None,
+    classes: tuple[Label, ...] | None = None,
     scale: float | None = None,
 ) -> Dataset:
     """Builds a data set from raw samples and labels, each pair given as (X, y).
@@ -57,7 +57,7 @@ def checked_dataset(
         name: What reports call the data.
         train: Training samples and labels.
         test: Test samples and labels; their labels must be among those of training.
-        classes: The labels that may occur, as text; by default those that do.
+        classes: The labels that may occur, or their names; by default those that do.
         scale: Default factor for the samples; by default 1/255 for bytes and 1 for all else.
 
     Raises:
@@ -82,7 +82,7 @@ def checked_dataset(
     )
 
 
-def _checked_test(test: tuple[Any, Any], sample_shape: tuple[int, ...], train: Targets) -> tuple[Samples, np.ndarray]:
+def _checked_test(test: tuple[Any, Any], sample_shape: tuple[int, ...], train: Targets) -> tuple[Matrix, np.ndarray]:
     x = check_samples(test[0], what="X_test")
     shape = np.shape(test[0])[1:]
     if shape != sample_shape:

@@ -5,19 +5,19 @@ from __future__ import annotations
 import gzip
 import math
 import struct
-from dataclasses import replace
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 
+from xpnet.data.checks import Label
 from xpnet.data.dataset import Dataset, checked_dataset
 from xpnet.data.reading import MAX_BYTES, read_at_most, reading
 from xpnet.errors import DataError
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
-_DIGITS = tuple("0123456789")
+_DIGITS = tuple(range(10))
 
 
 def read_idx(path: str | Path) -> np.ndarray:
@@ -41,13 +41,13 @@ def read_idx(path: str | Path) -> np.ndarray:
         return np.ndarray(shape, dtype, buffer=body).astype(dtype.newbyteorder("="), copy=False)
 
 
-def read_idx_set(folder: Path, name: str, classes: tuple[str, ...] = _DIGITS) -> Dataset:
+def read_idx_set(folder: Path, name: str, classes: tuple[Label, ...] = _DIGITS) -> Dataset:
     """Reads the four files of MNIST, or of a set in its form, from their folder.
 
     Args:
         folder: Where ``train-images-idx3-ubyte`` and its three kin lie, with or without ``.gz``.
         name: What reports call the data.
-        classes: The names of the labels 0 to 9.
+        classes: What the labels 0 to 9 are called.
 
     Raises:
         DataError: A file is missing or damaged, or the files do not fit together.
@@ -59,7 +59,7 @@ def read_idx_set(folder: Path, name: str, classes: tuple[str, ...] = _DIGITS) ->
         )
         for part in ("train", "t10k")
     )
-    return replace(checked_dataset(name, train, test, classes=_DIGITS), classes=classes)
+    return checked_dataset(name, train, test, classes=classes)
 
 
 def idx_file(folder: Path, gzipped: str) -> Path:

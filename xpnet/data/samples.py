@@ -59,12 +59,12 @@ class Samples:
         """
         from sklearn.model_selection import train_test_split
 
-        possible = 0 < size < len(self)  # false for NaN too
+        possible = 0 < size < len(self) and (size < 1 or size == int(size))  # false for NaN too
         count = 0 if not possible else round(size * len(self)) if size < 1 else int(size)
         if not 0 < count < len(self):
             raise DataError(
                 f"val_size: got {size:g} of {len(self)} samples; "
-                "choose a fraction or a number that leaves samples on both sides."
+                "choose a fraction or a whole number that leaves samples on both sides."
             )
         rest, drawn = train_test_split(
             self.rows, test_size=count, stratify=self._strata(count), random_state=int(rng.integers(2**31))

@@ -14,11 +14,16 @@ if TYPE_CHECKING:
 
 
 class DenseSource:
-    """(N, I) samples as they are, bytes as bytes; scaled and shifted while they are gathered."""
+    """(N, I) samples: bytes as they are, scaled and shifted while they are gathered, or floats ready to use."""
 
     def __init__(self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype) -> None:
-        self.samples = device.asarray(x, dtype if x.dtype.kind == "f" else None)
-        self.scale, self.shift = _constants(device, transform, dtype)
+        self.scale, self.shift = None, None
+        if x.dtype.kind == "f":
+            # In double precision: of large values with small differences, float32 keeps nothing before the shift.
+            self.samples = device.asarray(transform.apply(x, dtype))
+        else:
+            self.samples = device.asarray(x)
+            self.scale, self.shift = _constants(device, transform, dtype)
 
     def gather(self, k: Table, index: Array, *, out: Array) -> None:
         """out: (B, I) <- the samples of these numbers, as the network sees them."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.errors import DataError
+
 BLOCK = 4096
 """Rows that are converted to float64 at a time."""
 
@@ -23,6 +25,28 @@ class InputTransform:
 
     scale: float | np.ndarray = 1.0
     shift: np.ndarray | None = None
+
+    def apply(self, x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """x * scale - shift, computed in float64 and rounded to `dtype`; x itself where nothing changes.
+
+        Raises:
+            DataError: A value is too large for `dtype`.
+        """
+        identity = self.shift is None and not isinstance(self.scale, np.ndarray) and self.scale == 1
+        if identity and x.dtype == dtype:
+            return x
+        result = np.empty(x.shape, dtype)
+        with np.errstate(over="ignore"):
+            for start in range(0, len(x), BLOCK):
+                block = x[start : start + BLOCK] * np.asarray(self.scale, dtype=np.float64)
+                result[start : start + BLOCK] = block if self.shift is None else block - self.shift
+        if not np.isfinite(result).all():
+            row, column = divmod(int(np.isfinite(result).argmin()), x.shape[1])
+            raise DataError(
+                f"X holds {x[row, column]:g} in row {row}, column {column}, too large for {dtype} after scaling: "
+                "use float64, or standardize the samples"
+            )
+        return result
 
 
 def fit_transform(

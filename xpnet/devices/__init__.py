@@ -50,7 +50,9 @@ def device_of(array: Any) -> Device:
     """The device on which `array` lives; looks at CuPy only if somebody has imported it."""
     cupy = sys.modules.get("cupy")
     if cupy is not None and isinstance(array, cupy.ndarray):
-        return _open_cuda(array.device.id)
+        from xpnet.devices.cuda import Cuda
+
+        return Cuda(array.device.id, cupy)
     return Cpu()
 
 

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from xpnet.errors import XpnetError
+from xpnet.errors import one_of
 
 _FOLDER = resources.files(__name__)
 
@@ -44,7 +44,6 @@ def read(name: str) -> Recipe:
     Raises:
         XpnetError: There is none; the message names those that there are.
     """
-    if name not in names():
-        raise XpnetError(f'recipe: got "{name}", expected one of {", ".join(names())}, or list to read about them.')
+    one_of("recipe", name, [*names(), "list"])
     document = tomllib.loads(_FOLDER.joinpath(f"{name}.toml").read_text(encoding="utf-8"))
     return Recipe(name, document["expect"], document["settings"])

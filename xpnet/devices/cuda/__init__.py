@@ -16,7 +16,7 @@ INSUFFICIENT_DRIVER, NO_DEVICE = 35, 100
 
 
 class Cuda(Device):
-    """One GPU, its kernels run by CuPy on the current stream."""
+    """One GPU, its kernels run by CuPy on the current stream; the current device of the thread that opens it."""
 
     def __init__(self, index: int, cupy: Any) -> None:
         super().__init__(f"cuda:{index}", cupy)
