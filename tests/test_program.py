@@ -43,7 +43,7 @@ def train(device: xpnet.Device | str, x, y, *, output="softmax", sizes=(9, 8, 5,
 @pytest.mark.parametrize("options", [{}, {"l2": 0.01}, {"l2": 0.01, "clip_norm": 0.5}, {"replacement": True}], ids=str)
 def test_a_captured_training_gives_the_bits_of_a_direct_one(name, options):
     x, y = classes()
-    flat, history = train("cpu", x, y, optimizer=OPTIMIZERS[name], **options)
+    flat, history = train("numpy", x, y, optimizer=OPTIMIZERS[name], **options)
     emulated = Emulated()
     flat_too, history_too = train(emulated, x, y, optimizer=OPTIMIZERS[name], **options)
     assert emulated.nodes, "nothing was captured"
@@ -58,7 +58,7 @@ def test_every_activation_and_regression_loss_can_be_captured(activation, loss):
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
     options = {"output": activation, "sizes": (4, 6, 2), "activations": activation, "loss": loss}
-    flat, _ = train("cpu", x, y, **options)
+    flat, _ = train("numpy", x, y, **options)
     flat_too, _ = train(Emulated(), x, y, **options)
     np.testing.assert_array_equal(flat, flat_too)
 
@@ -76,7 +76,7 @@ def test_labels_weights_and_sparse_samples_can_be_captured():
         trainer.fit(x, y, sample_weight=np.arange(1.0, 41.0))
         return network.device.to_host(network.parameters.flat), trainer.history.step_losses
 
-    for direct, captured in zip(run("cpu"), run(Emulated()), strict=True):
+    for direct, captured in zip(run("numpy"), run(Emulated()), strict=True):
         np.testing.assert_array_equal(direct, captured)
 
 

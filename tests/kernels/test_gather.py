@@ -9,7 +9,7 @@ import scipy.sparse as sp
 from xpnet import kernels
 from xpnet.data.sources import DenseSource, SparseSource, open_source
 from xpnet.data.transform import InputTransform
-from xpnet.devices import Cpu
+from xpnet.devices import Plain
 
 FLOATS = ("float32", "float64")
 INDICES = {"in order": [0, 1, 2, 3, 4], "backwards": [4, 3, 1], "repeated": [2, 2, 0, 2, 4, 4], "one": [3]}
@@ -34,7 +34,7 @@ def expected(x: Any, index: list[int], transform: InputTransform) -> np.ndarray:
 
 def gathered(source: Any, index: list[int], columns: int, dtype: str) -> np.ndarray:
     out = np.full((len(index), columns), np.nan, dtype)
-    source.gather(kernels.on(Cpu()), np.array(index, np.int64), out=out)
+    source.gather(kernels.on(Plain()), np.array(index, np.int64), out=out)
     return out
 
 
@@ -56,7 +56,7 @@ DENSE = {
 @pytest.mark.parametrize("raw", DENSE)
 def test_dense_samples_are_gathered_scaled_and_shifted(raw, dtype, index, transform):
     x = DENSE[raw](np.random.default_rng(0))
-    before, source = x.copy(), open_source(Cpu(), x, transform, dtype)
+    before, source = x.copy(), open_source(Plain(), x, transform, dtype)
     assert isinstance(source, DenseSource)
     out = gathered(source, index, 7, dtype)
     np.testing.assert_allclose(out, expected(x, index, transform), **tolerance(dtype))
@@ -65,14 +65,14 @@ def test_dense_samples_are_gathered_scaled_and_shifted(raw, dtype, index, transf
 
 def test_bytes_stay_bytes_on_the_device():
     x = np.zeros((5, 7), np.uint8)
-    assert open_source(Cpu(), x, InputTransform(), "float32").samples is x
+    assert open_source(Plain(), x, InputTransform(), "float32").samples is x
 
 
 def test_bytes_are_computed_in_the_network_s_precision():
     x = np.arange(256, dtype=np.uint8)[:, None]
     for dtype in FLOATS:
         scale = np.dtype(dtype).type(1 / 255)
-        out = gathered(open_source(Cpu(), x, InputTransform(1 / 255), dtype), list(range(256)), 1, dtype)
+        out = gathered(open_source(Plain(), x, InputTransform(1 / 255), dtype), list(range(256)), 1, dtype)
         np.testing.assert_array_equal(out[:, 0], np.arange(256, dtype=dtype) * scale)
 
 
@@ -83,12 +83,12 @@ def test_bytes_are_computed_in_the_network_s_precision():
 def test_labels_are_gathered_by_number(index, source_dtype, out_dtype):
     labels = np.array([3, 1, 4, 1, 5], source_dtype)
     out = np.full(len(index), 77, out_dtype)
-    kernels.on(Cpu()).gather(labels, np.array(index), out=out)
+    kernels.on(Plain()).gather(labels, np.array(index), out=out)
     assert out.tolist() == [[3, 1, 4, 1, 5][i] for i in index]
 
 
 def test_the_buffers_serve_batches_of_other_sizes():
-    k, x = kernels.on(Cpu()), np.arange(10, dtype=np.uint8).reshape(5, 2)
+    k, x = kernels.on(Plain()), np.arange(10, dtype=np.uint8).reshape(5, 2)
     for index in ([0, 1, 2, 3], [4], [3, 3, 3, 3, 3, 2]):
         out = np.full((len(index), 2), np.nan)
         k.gather(x, np.array(index), scale=0.5, out=out)
@@ -130,7 +130,7 @@ WIDE_TRANSFORMS = {
 @pytest.mark.parametrize("kind", SPARSE)
 def test_sparse_samples_become_their_dense_rows(kind, dtype, index, transform):
     x = sparse_matrix(kind)
-    source = open_source(Cpu(), x, transform, dtype)
+    source = open_source(Plain(), x, transform, dtype)
     assert isinstance(source, SparseSource)
     out = gathered(source, index, COLUMNS, dtype)
     np.testing.assert_allclose(out, expected(x.toarray(), index, transform), **tolerance(dtype))
@@ -139,7 +139,7 @@ def test_sparse_samples_become_their_dense_rows(kind, dtype, index, transform):
 @each_dtype
 def test_unsorted_entries_find_their_columns(dtype):
     x = sp.csr_matrix((np.array([1.0, 2.0, 3.0]), np.array([30, 2, 11]), np.array([0, 2, 2, 3])), shape=(3, COLUMNS))
-    source = open_source(Cpu(), x, InputTransform(), dtype)
+    source = open_source(Plain(), x, InputTransform(), dtype)
     assert isinstance(source, SparseSource)
     np.testing.assert_array_equal(gathered(source, [2, 0, 1], COLUMNS, dtype), x.toarray()[[2, 0, 1]])
 
@@ -160,13 +160,13 @@ def test_samples_are_kept_in_the_form_that_takes_less_memory(columns, entries, r
     dense = np.zeros((6, columns), raw)
     for row in dense[1:]:
         row[rng.permutation(columns)[:entries]] = rng.integers(1, 200, entries)
-    source = open_source(Cpu(), sp.csr_matrix(dense), InputTransform(0.5), dtype)
+    source = open_source(Plain(), sp.csr_matrix(dense), InputTransform(0.5), dtype)
     assert isinstance(source, expected_source)
     np.testing.assert_allclose(gathered(source, [5, 0, 0, 2], columns, dtype), dense[[5, 0, 0, 2]] * 0.5, rtol=1e-6)
 
 
 def test_rows_may_repeat_an_entry_and_batches_may_shrink():
-    k = kernels.on(Cpu())
+    k = kernels.on(Plain())
     columns, values = np.array([[4, 1], [2, 2], [0, 4]]), np.array([[1.0, 2.0], [3.0, 3.0], [4.0, 5.0]])
     dense = np.array([[0, 2, 0, 0, 1], [0, 0, 3, 0, 0], [4, 0, 0, 0, 5]])
     for index in ([0, 1, 2, 1], [2], [1, 0]):

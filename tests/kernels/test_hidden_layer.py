@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpnet import kernels
-from xpnet.devices import Cpu
+from xpnet.devices import Cpu, Plain
 from xpnet.kernels import ACTIVATIONS
 
 SIZES = ((1, 1, 1, 1), (5, 3, 4, 2), (3, 7, 1, 5))
@@ -12,13 +12,14 @@ SIZES = ((1, 1, 1, 1), (5, 3, 4, 2), (3, 7, 1, 5))
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
+@pytest.mark.parametrize("device", [Plain(), Cpu()], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_a_hidden_layer_is_the_textbook_s_layer(activation, sizes):
+def test_a_hidden_layer_is_the_textbook_s_layer(activation, device, sizes):
     rows, below, units, above = sizes
     rng = np.random.default_rng(0)
     x, w, b = rng.normal(size=(rows, below)), rng.normal(size=(below, units)), rng.normal(size=units)
     dz, w_above = rng.normal(size=(rows, above)), rng.normal(size=(units, above))
-    k, y, out, db = kernels.on(Cpu()), *(np.full(shape, np.nan) for shape in ((rows, units), (rows, units), units))
+    k, y, out, db = kernels.on(device), *(np.full(shape, np.nan) for shape in ((rows, units), (rows, units), units))
 
     aux = k.hidden_aux(y, activation=activation)
     k.hidden_forward(x, w, b, activation=activation, out=y, aux=aux)
@@ -31,15 +32,17 @@ def test_a_hidden_layer_is_the_textbook_s_layer(activation, sizes):
     np.testing.assert_allclose(db, expected.sum(axis=0), rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("device", [Plain(), Cpu()], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
-def test_the_first_rows_of_a_buffer_are_a_smaller_batch_s(activation):
+def test_the_first_rows_of_a_buffer_are_a_smaller_batch_s(activation, device):
     rng = np.random.default_rng(1)
     x, w, b = rng.normal(size=(5, 3)), rng.normal(size=(3, 4)), rng.normal(size=4)
     dz, w_above = rng.normal(size=(5, 2)), rng.normal(size=(4, 2))
-    k, y = kernels.on(Cpu()), np.empty((5, 4))
+    k = kernels.on(device)
     results = []
     for spare in (0, 6):
-        aux = k.hidden_aux(np.empty((5 + spare, 4)), activation=activation)[:5]
+        buffer = np.empty((5 + spare, 4))
+        y, aux = buffer[:5], k.hidden_aux(buffer, activation=activation)[:5]
         k.hidden_forward(x, w, b, activation=activation, out=y, aux=aux)
         out, db = np.empty((5, 4)), np.empty(4)
         k.hidden_backward(dz, w_above, activation=activation, aux=aux, out=out, db=db)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpnet import kernels
-from xpnet.devices import Cpu
+from xpnet.devices import Plain
 from xpnet.kernels import ACTIVATIONS
 
 Z = np.array([[0.1, 0.9, -1.0], [2.0, -3.0, 1.0], [-0.5, -0.1, -0.2], [0.0, 0.0, 3.0]])
@@ -27,7 +27,7 @@ OUTPUTS = ("softmax", "sigmoid", "linear", "tanh", "leaky_relu", "elu", "softplu
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_class_is_hit_where_its_output_is_largest(output, t, right, dtype):
     z, out, weighted = Z.astype(dtype), np.full((), np.nan, dtype), np.full((), np.nan, dtype)
-    k = kernels.on(Cpu())
+    k = kernels.on(Plain())
     k.hits(z, np.array(t, np.int32), output=output, out=out)
     k.hits(z, np.array(t, np.int32), output=output, weights=WEIGHTS.astype(dtype), out=weighted)
     assert out == sum(right)
@@ -37,7 +37,7 @@ def test_a_class_is_hit_where_its_output_is_largest(output, t, right, dtype):
 
 def test_an_output_that_turns_the_order_is_computed_first():
     out = np.empty(())
-    kernels.on(Cpu()).hits(np.array([[-0.75, -9.0]]), np.array([1]), output="gelu", out=out)
+    kernels.on(Plain()).hits(np.array([[-0.75, -9.0]]), np.array([1]), output="gelu", out=out)
     assert out == 1, "gelu(-0.75) is about -0.17, gelu(-9) about 0"
 
 
@@ -52,7 +52,7 @@ def test_an_output_that_turns_the_order_is_computed_first():
 )
 def test_labels_are_hit_where_every_one_is_on_its_side(t, right):
     out, weighted = np.empty(()), np.empty(())
-    k = kernels.on(Cpu())
+    k = kernels.on(Plain())
     k.hits(Z, np.array(t, np.float64), output="sigmoid", out=out)
     k.hits(Z, np.array(t, np.float64), output="sigmoid", weights=WEIGHTS, out=weighted)
     assert out == sum(right)
@@ -66,7 +66,7 @@ def test_squared_errors_are_means_over_columns_and_sums_over_samples(output, col
     z, t, out = rng.normal(size=(4, columns)), rng.normal(size=(4, columns)), np.full((), np.nan)
     y = getattr(kernels, f"{output}_forward")(z)
     rows = [sum((a - b) ** 2 for a, b in zip(*pair, strict=True)) / columns for pair in zip(y, t, strict=True)]
-    k = kernels.on(Cpu())
+    k = kernels.on(Plain())
     k.squared_errors(z, t, output=output, out=out)
     assert out == pytest.approx(sum(rows), rel=1e-13)
     k.squared_errors(z, t, output=output, weights=WEIGHTS, out=out)

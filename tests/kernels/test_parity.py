@@ -5,6 +5,7 @@ becomes of them. Run on two benches of one seed, it must leave the same numbers.
 (`aux`) are not kept.
 """
 
+import inspect
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -48,8 +49,12 @@ class Bench:
 
     def changed(self, values: Any) -> Any:
         """An argument that is read and written."""
-        self._written.append(self._place(values))
-        return self._written[-1]
+        return self.kept(self._place(values))
+
+    def kept(self, array: Any) -> Any:
+        """An argument that is there already, and is written."""
+        self._written.append(array)
+        return array
 
     def out(self, *shape: int, dtype: Any = None) -> Any:
         """An argument that is written, without being read."""
@@ -106,8 +111,8 @@ def assert_same_effects(
     device_under_test: Device, case: Case, dtype: str, shape: tuple[int, int, int], k: Any = None
 ) -> None:
     """What the kernels write on a device is what the references write on the CPU in float64."""
-    cpu = xpnet.device("cpu")
-    expected = effects(cpu, kernels.on(cpu).reference, case, "float64", shape)
+    plain = xpnet.device("numpy")
+    expected = effects(plain, kernels.on(plain), case, "float64", shape)
     actual = effects(device_under_test, kernels.on(device_under_test) if k is None else k, case, dtype, shape)
     assert expected, "the case keeps nothing"
     for i, (a, e) in enumerate(zip(actual, expected, strict=True)):
@@ -173,8 +178,8 @@ def hidden(b: Bench, *, activation: str, spare: int) -> None:
     """Forward, then backward through the layer above; pre-activations are exact and at least 1/128 from 0."""
     x, w = b.given(b.eighths(b.rows, b.columns)), b.given(b.eighths(b.columns, b.units))
     biases = b.given(b.eighths(b.units) + np.float32(1 / 128))
-    y = b.out(b.rows, b.units)
-    aux = b.k.hidden_aux(b.device.empty((b.rows + spare, b.units), b.dtype), activation=activation)[: b.rows]
+    buffer = b.device.asarray(np.full((b.rows + spare, b.units), np.nan, b.dtype))
+    y, aux = b.kept(buffer[: b.rows]), b.k.hidden_aux(buffer, activation=activation)[: b.rows]
     b.k.hidden_forward(x, w, biases, activation=activation, out=y, aux=aux)
     dz, above = b.given(b.normal(b.rows, 13)), b.given(b.normal(b.units, 13))
     out, db = b.out(b.rows, b.units), b.out(b.units)
@@ -372,8 +377,19 @@ each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 
 @each_shape
 @each_case
-def test_float32_on_the_cpu_stays_close_to_float64(case, shape):
-    assert_same_effects(xpnet.device("cpu"), case, "float32", shape)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_the_cpu_stays_close_to_the_references_in_float64(device, case, shape):
+    for dtype in TOLERANCES:
+        assert_same_effects(xpnet.device(device), case, dtype, shape)
+
+
+def test_twins_have_the_signatures_and_defaults_of_their_references():
+    twins = xpnet.device("cpu").twins
+    assert twins, "Numba is a dependency, so there are twins"
+    for name, twin in twins.items():
+        expected = inspect.signature(REFERENCE[name]).parameters.values()
+        actual = inspect.signature(twin).parameters.values()
+        assert [(p.name, p.kind, p.default) for p in actual] == [(p.name, p.kind, p.default) for p in expected], name
 
 
 @pytest.mark.gpu
@@ -388,7 +404,7 @@ def test_a_gpu_does_what_the_references_do_on_the_cpu(case):
 # The harness itself must tell wrong from right
 
 
-class Twinned(xpnet.devices.Cpu):
+class Twinned(xpnet.devices.Plain):
     """The CPU with twins."""
 
     def __init__(self, **twins: Callable[..., Any]) -> None:

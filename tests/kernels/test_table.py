@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from xpnet import kernels
-from xpnet.devices import Cpu
+from xpnet.devices import Plain
 from xpnet.kernels.table import GROUPS, REFERENCE, Table
 
 
-class Twinned(Cpu):
+class Twinned(Plain):
     """The CPU with twins."""
 
     def __init__(self, **twins: Callable[..., Any]) -> None:
@@ -91,7 +91,7 @@ def test_a_twin_lies_over_its_reference_and_reference_stays_plain():
 
 
 def test_without_twins_every_kernel_is_the_reference():
-    k = kernels.on(Cpu())
+    k = kernels.on(Plain())
     assert set(vars(k.reference)) == set(REFERENCE)
     for name, function in REFERENCE.items():
         assert getattr(k, name).func is getattr(k.reference, name).func is function
@@ -104,7 +104,7 @@ def test_a_twin_changes_no_other_kernel():
 
 
 def test_two_tables_share_no_memory():
-    one, other = kernels.on(Cpu()), kernels.on(Cpu())
+    one, other = kernels.on(Plain()), kernels.on(Plain())
     assert not np.shares_memory(one.scratch("a", (4,), float), other.scratch("a", (4,), float))
 
 
@@ -150,7 +150,7 @@ def test_twins_of_a_whole_group_are_taken():
 
 def test_an_unknown_kernel_is_named():
     with pytest.raises(AttributeError, match="relu6"):
-        _ = kernels.on(Cpu()).relu6
+        _ = kernels.on(Plain()).relu6
 
 
 # Scratch memory
@@ -158,7 +158,7 @@ def test_an_unknown_kernel_is_named():
 
 @pytest.fixture
 def k() -> Table:
-    return kernels.on(Cpu())
+    return kernels.on(Plain())
 
 
 def address(array: np.ndarray) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from xpnet import kernels
-from xpnet.devices import Cpu
+from xpnet.devices import Plain
 from xpnet.network import MLP
 from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
 
@@ -181,7 +181,7 @@ def test_a_step_rides_in_the_product_of_the_weight_gradient(alpha, beta, constan
     if constant and beta == 0:
         out.fill(np.nan)  # not read
     rates = (alpha, beta) if constant else (np.array(alpha, dtype), np.array(beta, dtype))
-    kernels.on(Cpu()).affine_weights(x, dz, out=out, alpha=rates[0], beta=rates[1])
+    kernels.on(Plain()).affine_weights(x, dz, out=out, alpha=rates[0], beta=rates[1])
     np.testing.assert_allclose(out, expected, rtol=0, atol=1e-5 if dtype == "float32" else 1e-13)
 
 
@@ -246,7 +246,7 @@ LANDSCAPES = {
 )
 def test_every_kernel_finds_the_minimum(name, landscape, lr, steps):
     gradient, start, minimum = LANDSCAPES[landscape]
-    slots, step = kernel_steps(kernels.on(Cpu()))[name]
+    slots, step = kernel_steps(kernels.on(Plain()))[name]
     w, moments = np.array(start), [np.zeros(2) for _ in range(slots)]
     for t in range(1, steps + 1):
         step(w, gradient(w), *moments, lr=lr, t=t)
@@ -258,7 +258,7 @@ def test_every_kernel_finds_the_minimum(name, landscape, lr, steps):
 @pytest.mark.parametrize("g", [[3.0, 4.0], [0.3, -0.4], [0.0, 0.0], [1e6, 0.0, -1e6]], ids=str)
 def test_clip_scale_bounds_the_norm_and_keeps_small_gradients(g, limit, dtype):
     g, scale = np.array(g, dtype), np.full((), np.nan, dtype)
-    kernels.on(Cpu()).clip_scale(g, limit=limit, out=scale)
+    kernels.on(Plain()).clip_scale(g, limit=limit, out=scale)
     norm = float(np.linalg.norm(g.astype(np.float64)))
     assert np.linalg.norm(g * scale) <= limit * (1 + 1e-6)
     assert scale == pytest.approx(min(1, limit / (norm + 1e-6)), rel=1e-6)
@@ -267,7 +267,7 @@ def test_clip_scale_bounds_the_norm_and_keeps_small_gradients(g, limit, dtype):
 
 def test_squared_norm_is_the_sum_of_squares():
     out = np.full((), np.nan)
-    kernels.on(Cpu()).squared_norm(np.array([1.0, -2.0, 3.0]), out=out)
+    kernels.on(Plain()).squared_norm(np.array([1.0, -2.0, 3.0]), out=out)
     assert out == 14
 
 

@@ -8,16 +8,18 @@ from typing import Any
 
 from xpnet.devices.base import Array, Device
 from xpnet.devices.cpu import Cpu
+from xpnet.devices.plain import Plain
 from xpnet.errors import DeviceError
 
-__all__ = ["Array", "Cpu", "Device", "device", "device_of", "why_no_cuda"]
+__all__ = ["Array", "Cpu", "Device", "Plain", "device", "device_of", "why_no_cuda"]
 
 
 def device(name: str | Device = "auto") -> Device:
     """The device of that name, opened once and then passed down.
 
     Args:
-        name: "cpu", "cuda" (the first GPU), "cuda:1" and so on, or "auto": a GPU when one works, else the CPU.
+        name: "cpu", "numpy" (the CPU by the reference kernels alone), "cuda" (the first GPU), "cuda:1" and so on, or
+            "auto": a GPU when one works, else the CPU.
 
     Raises:
         DeviceError: The name is unknown, or that GPU cannot be used; the message says what is missing.
@@ -26,6 +28,8 @@ def device(name: str | Device = "auto") -> Device:
         return name
     if name == "cpu":
         return Cpu()
+    if name == "numpy":
+        return Plain()
     if name == "auto":
         try:
             return _open_cuda(0)
@@ -33,7 +37,7 @@ def device(name: str | Device = "auto") -> Device:
             return Cpu()
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if not match:
-        raise DeviceError(f'device: got "{name}", expected "auto", "cpu", "cuda" or "cuda:N" with a number N.')
+        raise DeviceError(f'device: got "{name}", expected "auto", "cpu", "numpy", "cuda" or "cuda:N" with a number N.')
     return _open_cuda(int(match[1] or 0))
 
 
@@ -47,13 +51,13 @@ def why_no_cuda() -> str | None:
 
 
 def device_of(array: Any) -> Device:
-    """The device on which `array` lives; looks at CuPy only if somebody has imported it."""
+    """The device of the reference kernels for `array`; looks at CuPy only if somebody has imported it."""
     cupy = sys.modules.get("cupy")
     if cupy is not None and isinstance(array, cupy.ndarray):
         from xpnet.devices.cuda import Cuda
 
         return Cuda(array.device.id, cupy)
-    return Cpu()
+    return Plain()
 
 
 def _open_cuda(index: int) -> Device:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def hidden_aux(k: Table, y: Array, *, activation: str) -> Array:
-    """The buffer that hidden_forward fills for hidden_backward, for outputs like y: (B, O)."""
+    """What hidden_forward leaves for hidden_backward when it writes its outputs into y: (B, O); perhaps y itself."""
     return k.device.empty(y.shape, bool if activation in STEP_SLOPES else y.dtype)
 
 

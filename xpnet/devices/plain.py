@@ -1,10 +1,10 @@
-"""The CPU through NumPy."""
+"""The CPU through NumPy alone: every kernel is its reference, which is the specification of all others."""
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,16 +12,16 @@ import numpy as np
 from xpnet.devices.base import Array, Device
 
 
-class Cpu(Device):
+class Plain(Device):
     """NumPy's own loops and the BLAS that NumPy brings."""
 
-    def __init__(self) -> None:
-        super().__init__("cpu", np)
+    def __init__(self, name: str = "numpy", twins: Mapping[str, Callable[..., Any]] | None = None) -> None:
+        super().__init__(name, np, twins)
 
     @property
     def description(self) -> str:
         """The processor's kind and how many processors this process sees."""
-        return f"cpu ({platform.machine()}, {os.cpu_count()} processors)"
+        return f"{self.name} ({platform.machine()}, {os.cpu_count()} processors)"
 
     def to_host(self, array: Array) -> Any:
         """A copy of `array`."""

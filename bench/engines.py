@@ -1,0 +1,363 @@
+"""The contestants of `bench.throughput`: each trains the same network on the same batches.
+
+An engine is built from a `Case`, says its losses over the first steps, and then runs as many steps as it is asked for.
+What all of them do in a step: take the rows of a shuffled order out of a resident float32 set, forward, softmax
+cross-entropy, backward, update.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+ROWS = 16384
+"""Samples in the set; at least two batches of any size."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is trained.
+
+    Attributes:
+        sizes: Units of the input, of each hidden layer (ReLU), and of the output (softmax).
+        batch: Samples a step.
+        optimizer: "sgd", "momentum" or "adam".
+        device: "cpu" or "cuda".
+        lr: Learning rate.
+    """
+
+    sizes: tuple[int, ...]
+    batch: int
+    optimizer: str = "sgd"
+    device: str = "cpu"
+    lr: float = 0.01
+
+    @cached_property
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """Samples of floats, and classes that depend on them."""
+        rng = np.random.default_rng(0)
+        x = rng.random((max(ROWS, 2 * self.batch), self.sizes[0]), dtype=np.float32)
+        y = (x @ rng.normal(size=(self.sizes[0], self.sizes[-1]))).argmax(axis=1)
+        return x, y.astype(np.int32)
+
+    @cached_property
+    def weights(self) -> list[np.ndarray]:
+        """Glorot-uniform weights; biases start at zero."""
+        rng = np.random.default_rng(1)
+        pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
+        return [(rng.uniform(-1, 1, p) * np.sqrt(6 / sum(p))).astype(np.float32) for p in pairs]
+
+    @cached_property
+    def order(self) -> np.ndarray:
+        """Row numbers, whole batches only."""
+        n = len(self.data[0]) // self.batch * self.batch
+        return np.random.default_rng(2).permutation(n)
+
+    def batches(self, steps: int) -> np.ndarray:
+        """(steps, batch) row numbers, the order over and over."""
+        return np.resize(self.order, (steps, self.batch))
+
+
+class Engine(ABC):
+    """Trains a case, step by step."""
+
+    computes_losses = True
+
+    def __init__(self, case: Case) -> None:
+        self.case = case
+
+    @abstractmethod
+    def losses(self, steps: int) -> np.ndarray:
+        """The mean losses of the first steps, from the case's weights."""
+
+    @abstractmethod
+    def run(self, steps: int) -> None:
+        """That many steps, to the end of their computation."""
+
+
+class Xpnet(Engine):
+    """xpnet's program."""
+
+    device: str | None = None
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        import xpnet
+        from xpnet.data.samples import Samples
+
+        optimizers = {"sgd": xpnet.SGD(case.lr), "momentum": xpnet.SGD(case.lr, momentum=0.9), "adam": xpnet.Adam()}
+        network = xpnet.MLP(case.sizes, device=self.device or case.device)
+        for w, start in zip(network.parameters.w, case.weights, strict=True):
+            network.device.upload(start, out=w)
+        network.task, network.classes = "classification", tuple(range(case.sizes[-1]))
+        trainer = xpnet.Trainer(network, optimizer=optimizers[case.optimizer], batch_size=case.batch)
+        training = trainer.prepare(Samples.of(*case.data))
+        self.program, self.update, self.chunk = training.program, training.update, training.chunk
+        self.lr, self.step = trainer.optimizer.lr, 0
+
+    def _advance(self, batches: np.ndarray) -> np.ndarray:
+        summed = []
+        for start in range(0, len(batches), self.chunk):
+            part = batches[start : start + self.chunk]
+            steps = np.arange(self.step, self.step + len(part))
+            self.step += len(part)
+            table = self.update.table(steps, np.full(len(part), self.lr))
+            summed.append(self.program.run(part.ravel(), table)[0])
+        return np.concatenate(summed) / self.case.batch
+
+    def losses(self, steps: int) -> np.ndarray:
+        return self._advance(self.case.batches(steps))
+
+    def run(self, steps: int) -> None:
+        self._advance(self.case.batches(steps))
+
+
+class XpnetReference(Xpnet):
+    """The same without twins: NumPy alone."""
+
+    device = "numpy"
+
+
+class Gemm(Engine):
+    """Only the step's matrix products, through the BLAS that xpnet uses: the floor."""
+
+    computes_losses = False
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.products = products(case)
+
+    def losses(self, steps: int) -> np.ndarray:
+        return np.empty(0)
+
+    def run(self, steps: int) -> None:
+        calls = [scipy_product(*product) for product in self.products]
+        for _ in range(steps):
+            for call in calls:
+                call()
+
+
+class GemmBest(Gemm):
+    """The same, each product by the fastest library at hand (timed before)."""
+
+    def run(self, steps: int) -> None:
+        if not hasattr(self, "calls"):
+            self.calls = [fastest(product) for product in self.products]
+        for _ in range(steps):
+            for call in self.calls:
+                call()
+
+
+class Torch(Engine):
+    """PyTorch, eager, with its fused optimizers."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        import torch
+
+        self.torch = torch
+        layers: list[Any] = []
+        for w in case.weights:
+            linear = torch.nn.Linear(*w.shape)
+            with torch.no_grad():
+                linear.weight.copy_(torch.from_numpy(w.T))
+                linear.bias.zero_()
+            layers += [linear, torch.nn.ReLU()]
+        self.model = torch.nn.Sequential(*layers[:-1]).to(case.device)
+        x, y = case.data
+        self.x, self.y = torch.from_numpy(x).to(case.device), torch.from_numpy(y.astype(np.int64)).to(case.device)
+        parameters = self.model.parameters()
+        self.optimizer = {
+            "sgd": lambda: torch.optim.SGD(parameters, lr=case.lr, fused=True),
+            "momentum": lambda: torch.optim.SGD(parameters, lr=case.lr, momentum=0.9, fused=True),
+            "adam": lambda: torch.optim.Adam(parameters, fused=True),
+        }[case.optimizer]()
+        self.forward = lambda x, y: torch.nn.functional.cross_entropy(self.model(x), y)
+
+    def _step(self, index: Any) -> Any:
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = self.forward(self.x[index], self.y[index])
+        loss.backward()
+        self.optimizer.step()
+        return loss.detach()
+
+    def _index(self, steps: int) -> Any:
+        return self.torch.from_numpy(self.case.batches(steps)).to(self.case.device)
+
+    def losses(self, steps: int) -> np.ndarray:
+        return np.array([float(self._step(index)) for index in self._index(steps)])
+
+    def run(self, steps: int) -> None:
+        for index in self._index(steps):
+            self._step(index)
+        if self.case.device == "cuda":
+            self.torch.cuda.synchronize()
+
+
+class TorchCompile(Torch):
+    """PyTorch with torch.compile over forward and loss."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.forward = self.torch.compile(self.forward)
+
+
+class Sklearn(Engine):
+    """scikit-learn's MLPClassifier, an epoch a call, as its fit does."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        from sklearn.neural_network import MLPClassifier
+
+        solver = {"sgd": ("sgd", 0.0), "momentum": ("sgd", 0.9), "adam": ("adam", 0.0)}[case.optimizer]
+        self.model = MLPClassifier(
+            case.sizes[1:-1],
+            solver=solver[0],
+            momentum=solver[1],
+            nesterovs_momentum=False,
+            alpha=0.0,
+            batch_size=case.batch,
+            learning_rate_init=case.lr if solver[0] == "sgd" else 1e-3,
+            max_iter=1,
+            shuffle=True,
+        )
+
+    def _start(self) -> None:
+        x, y = self.case.data
+        self.model.partial_fit(x[: self.case.batch], y[: self.case.batch], classes=np.arange(self.case.sizes[-1]))
+        for w, start in zip(self.model.coefs_, self.case.weights, strict=True):
+            w[...] = start
+        for b in self.model.intercepts_:
+            b[...] = 0
+        for velocity in getattr(self.model._optimizer, "velocities", []):
+            velocity[...] = 0
+
+    def losses(self, steps: int) -> np.ndarray:
+        self._start()
+        x, y = self.case.data
+        losses = []
+        for index in self.case.batches(steps):
+            self.model.partial_fit(x[index], y[index])
+            losses.append(self.model.loss_)
+        return np.array(losses)
+
+    def run(self, steps: int) -> None:
+        x, y = self.case.data
+        whole = len(self.case.order) // self.case.batch
+        for start in range(0, steps, whole):
+            rows = min(whole, steps - start) * self.case.batch
+            self.model.partial_fit(x[:rows], y[:rows])
+
+
+ENGINES: dict[str, type[Engine]] = {
+    "xpnet": Xpnet,
+    "xpnet-reference": XpnetReference,
+    "gemm": Gemm,
+    "gemm-best": GemmBest,
+    "torch": Torch,
+    "torch-compile": TorchCompile,
+    "sklearn": Sklearn,
+}
+
+
+def expected_losses(case: Case, steps: int) -> np.ndarray:
+    """The mean losses of the first steps by plain float64 NumPy, which shares nothing with any engine."""
+    x, y = case.data
+    ws = [w.astype(np.float64) for w in case.weights]
+    bs = [np.zeros(w.shape[1]) for w in ws]
+    memory = [[np.zeros_like(p), np.zeros_like(p)] for p in ws + bs]
+    losses = []
+    for step, index in enumerate(case.batches(steps), 1):
+        h = [x[index].astype(np.float64)]
+        for i, (w, b) in enumerate(zip(ws, bs, strict=True)):
+            z = h[-1] @ w + b
+            h.append(np.maximum(z, 0) if i < len(ws) - 1 else z)
+        p = np.exp(h[-1] - h[-1].max(axis=1, keepdims=True))
+        p /= p.sum(axis=1, keepdims=True)
+        rows = np.arange(len(index))
+        losses.append(-np.log(p[rows, y[index]]).mean())
+        p[rows, y[index]] -= 1
+        dz, dws, dbs = p / len(index), [], []
+        for i in reversed(range(len(ws))):
+            dws.insert(0, h[i].T @ dz)
+            dbs.insert(0, dz.sum(axis=0))
+            dz = (dz @ ws[i].T) * (h[i] > 0)
+        for parameter, gradient, (m, v) in zip(ws + bs, dws + dbs, memory, strict=True):
+            parameter -= _change(case, step, gradient, m, v)
+    return np.array(losses)
+
+
+def _change(case: Case, step: int, g: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """What an optimizer subtracts; m and v are its memory."""
+    if case.optimizer == "sgd":
+        return case.lr * g
+    if case.optimizer == "momentum":
+        m[...] = 0.9 * m + g
+        return case.lr * m
+    m[...] = 0.9 * m + 0.1 * g
+    v[...] = 0.999 * v + 0.001 * g * g
+    return 1e-3 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+
+
+Product = tuple[np.ndarray, np.ndarray, np.ndarray, float, float]
+"""a, b, out, alpha, beta of out <- alpha a b + beta out."""
+
+
+def products(case: Case) -> list[Product]:
+    """The matrix products of a step, as the program orders them."""
+    rng = np.random.default_rng(0)
+    h = [rng.random((case.batch, size), dtype=np.float32) for size in case.sizes]
+    ws = [w.copy() for w in case.weights]
+    forward: list[Product] = [(h[i], w, h[i + 1], 1.0, 0.0) for i, w in enumerate(ws)]
+    backward: list[Product] = []
+    for i in reversed(range(len(ws))):
+        if i > 0:
+            backward.append((h[i + 1], ws[i].T, np.empty_like(h[i]), 1.0, 0.0))
+        rides = case.optimizer == "sgd"
+        backward.append((h[i].T, h[i + 1], ws[i], -1e-9 if rides else 1.0, 1.0 if rides else 0.0))
+    return forward + backward
+
+
+def scipy_product(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> Any:
+    """A call of SciPy's sgemm."""
+    from scipy.linalg.blas import sgemm
+
+    left, trans_a = (b.T, 0) if b.flags.c_contiguous else (b, 1)
+    right, trans_b = (a.T, 0) if a.flags.c_contiguous else (a, 1)
+    options = {"beta": beta, "c": out.T, "trans_a": trans_a, "trans_b": trans_b, "overwrite_c": 1}
+    return lambda: sgemm(alpha, left, right, **options)
+
+
+def fastest(product: Product) -> Any:
+    """The quickest way to this product among SciPy's, NumPy's and PyTorch's."""
+    import time
+
+    a, b, out, alpha, beta = product
+    ways = [scipy_product(*product)]
+    if beta == 0.0:
+        ways.append(lambda: np.matmul(a, b, out=out))
+    try:
+        import torch
+    except ImportError:
+        pass
+    else:
+        ta, tb, tout = (torch.from_numpy(array) for array in (a, b, out))
+        ways.append(
+            (lambda: torch.mm(ta, tb, out=tout))
+            if beta == 0.0
+            else (lambda: tout.addmm_(ta, tb, beta=beta, alpha=alpha))
+        )
+
+    def cost(way: Any) -> float:
+        costs = []
+        for _ in range(7):
+            start = time.perf_counter()
+            way()
+            costs.append(time.perf_counter() - start)
+        return float(np.median(costs))
+
+    return min(ways, key=cost)
