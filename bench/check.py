@@ -1,0 +1,102 @@
+"""The performance regression run: python -m bench.check [--update] [--baseline FILE] [-- PYTEST OPTIONS]
+
+Runs the benchmark suite and takes each cost as a ratio to a frozen matrix product (bench/products.py), timed between
+its rounds, so that a machine that is slow today is slow for both. Compares with the ratios written down for this model
+of processor; what looks slower is measured again, twice, and counts only if it stays so. Exit status 1 then, else 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.recipes import processor
+
+HERE = Path(__file__).parent
+SLOWER = 1.15
+"""A cost this many times its baseline is a regression."""
+
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
+"""How long threads wait for each other is a matter of what else the machine does."""
+
+AGAIN = 2
+"""How often what looks slower is measured again."""
+
+
+def ratios(pytest_options: list[str], only: list[str] | None = None) -> dict[str, float]:
+    """Least cost over that of the reference product, by benchmark: noise only ever adds."""
+    chosen = [str(HERE)] if only is None else [f"{HERE.parent}/{name}" for name in only]
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.json"
+        command = [sys.executable, "-m", "pytest", *chosen, "--benchmark-only", "-q", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, f"--benchmark-json={report}", "-W", "default", *pytest_options],
+            cwd=HERE.parent,
+            env={**os.environ, **ONE_THREAD},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            raise SystemExit(f"bench-check: the benchmarks fail:\n{done.stdout[-3000:]}{done.stderr[-1000:]}")
+        benchmarks = json.loads(report.read_text())["benchmarks"]
+    return {b["fullname"]: b["stats"]["min"] / b["extra_info"]["product"] for b in benchmarks}
+
+
+def slower(measured: dict[str, float], baseline: dict[str, float]) -> list[str]:
+    """Names of what costs more than it should."""
+    return [name for name, ratio in measured.items() if name in baseline and ratio > SLOWER * baseline[name]]
+
+
+def show(measured: dict[str, float], baseline: dict[str, float]) -> None:
+    """Print a row for each benchmark."""
+    print(f"{'benchmark':<72} {'ratio':>8} {'baseline':>8} {'change':>7}")
+    for name, ratio in measured.items():
+        before = baseline.get(name)
+        change = "new" if before is None else f"{ratio / before - 1:+.0%}"
+        print(f"{name:<72} {ratio:>8.3f} {before or float('nan'):>8.3f} {change:>7}")
+
+
+def main() -> int:
+    """Measure, compare, tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--update", action="store_true", help="write the measured ratios down as the baseline")
+    parser.add_argument("--baseline", type=Path, help="by custom the file of this model of processor")
+    parser.add_argument("pytest", nargs="*", help="options for pytest, after --")
+    options = parser.parse_args()
+    name = re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
+    path = options.baseline or HERE / "baselines" / f"{name}.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    measured = ratios(options.pytest)
+    for _ in range(AGAIN):
+        suspects = slower(measured, known)
+        if not suspects or options.update:
+            break
+        print(f"measuring again what looks slower: {', '.join(suspects)}", flush=True)
+        for suspect, ratio in ratios(options.pytest, suspects).items():
+            measured[suspect] = min(measured[suspect], ratio)
+    show(measured, known)
+    if options.update:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({name: round(ratio, 4) for name, ratio in measured.items()}, indent=1) + "\n")
+        print(f"wrote {path}")
+        return 0
+    if not known:
+        print(f"There is no baseline for this processor ({processor()}); --update writes one.")
+        return 0
+    bad = slower(measured, known)
+    print(
+        f"{len(bad)} of {len(measured)} are more than {SLOWER - 1:.0%} slower than the baseline{': ' if bad else '.'}"
+        + ", ".join(bad)
+    )
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

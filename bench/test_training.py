@@ -1,0 +1,46 @@
+"""A step and an epoch of 784-300-100-10, and predictions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import xpnet
+from bench.conftest import BATCHES, SIZES, prepared, samples
+from xpnet.data.transform import InputTransform
+
+
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_step(device, batch, measure):
+    run_chunk(prepared(device, batch), batch, measure)
+
+
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_step_of_another_optimizer(optimizer, measure):
+    run_chunk(prepared("cpu", 200, optimizer), 200, measure)
+
+
+def run_chunk(training, batch, measure):
+    """One step by the program, with its upload and its read-out."""
+    order = training.samples.rows[:batch]
+    table = training.update.table(np.zeros(1), np.full(1, 1e-4))
+    measure(lambda: training.program.run(order, table), batch)
+
+
+def test_epoch(measure):
+    """Through the trainer, shuffle and history and all."""
+
+    def epoch():
+        network = xpnet.MLP(SIZES)
+        network.transform = InputTransform(1 / 255)
+        network.task, network.classes = "classification", tuple(range(10))
+        xpnet.Trainer(network, optimizer="sgd", batch_size=200, epochs=1).train(samples(8192))
+
+    measure(epoch, 200)
+
+
+def test_predictions(measure):
+    network = xpnet.MLP(SIZES)
+    x = samples(8192).x
+    measure(lambda: network.predict_proba(x), 1024)

@@ -1,0 +1,68 @@
+"""The performance regression run tells a kernel that became slower from one that did not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from bench import check
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SLOW_PLUGIN = """
+import time
+from xpnet.devices.cpu import loops
+
+quick = loops.squared_norm
+
+def slow(x):
+    time.sleep(0.001)
+    return quick(x)
+
+loops.squared_norm = slow
+"""
+
+
+def run(baseline, *options, env=None):
+    command = [sys.executable, "-m", "bench.check", "--baseline", str(baseline), *options]
+    return subprocess.run(
+        command, cwd=ROOT, env={**os.environ, **(env or {})}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_kernel_made_slower_on_purpose_is_found(tmp_path):
+    only = ["--", "-k", "squared_norm"]
+    baseline = tmp_path / "baseline.json"
+    assert run(baseline, "--update", *only).returncode == 0
+    (tmp_path / "slow_plugin.py").write_text(SLOW_PLUGIN)
+    paths = os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")]))
+    slowed = run(baseline, *only, "-p", "slow_plugin", env={"PYTHONPATH": paths})
+    assert slowed.returncode == 1, slowed.stdout + slowed.stderr
+    assert "test_kernel[squared_norm-cpu]" in slowed.stdout.splitlines()[-1]
+    assert "test_kernel[squared_norm-numpy]" not in slowed.stdout.splitlines()[-1]
+
+
+def test_an_unknown_processor_is_told_and_passes(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["check", "--baseline", str(tmp_path / "none.json")])
+    monkeypatch.setattr(check, "ratios", lambda *_: {"a": 1.0})
+    assert check.main() == 0
+    assert "no baseline" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("ratio", "found"), [(1.0, []), (1.14, []), (1.16, ["a"]), (3.0, ["a"])])
+def test_the_limit_is_fifteen_percent(ratio, found):
+    assert check.slower({"a": ratio, "new": 99.0}, {"a": 1.0}) == found
+
+
+def test_what_looks_slower_only_once_is_forgiven(tmp_path, monkeypatch, capsys):
+    baseline = tmp_path / "b.json"
+    baseline.write_text('{"a": 1.0}')
+    runs = iter([{"a": 2.0}, {"a": 1.5}, {"a": 1.05}])
+    monkeypatch.setattr(sys, "argv", ["check", "--baseline", str(baseline)])
+    monkeypatch.setattr(check, "ratios", lambda *_: next(runs))
+    assert check.main() == 0
+    assert "0 of 1" in capsys.readouterr().out
