@@ -233,8 +233,12 @@ class Sklearn(Engine):
             w[...] = start
         for b in self.model.intercepts_:
             b[...] = 0
-        for velocity in getattr(self.model._optimizer, "velocities", []):
-            velocity[...] = 0
+        optimizer = self.model._optimizer
+        for name in ("velocities", "ms", "vs"):
+            for memory in getattr(optimizer, name, []):
+                memory[...] = 0
+        if hasattr(optimizer, "t"):
+            optimizer.t = 0
 
     def losses(self, steps: int) -> np.ndarray:
         self._start()

@@ -143,3 +143,42 @@ def test_training_on_the_gpu_gives_what_the_cpu_gives():
             trainer = xpnet.Trainer(net, optimizer=optimizer, l2=1e-3, clip_norm=None, batch_size=32, epochs=3)
             losses.append(trainer.fit(x, y, validation=0.2).step_losses)
         np.testing.assert_allclose(*losses, rtol=1e-4)
+
+
+def test_the_loops_compile_where_nothing_can_be_kept_on_disk(monkeypatch):
+    from xpnet.devices.cpu import loops
+
+    def njit(cache=False, **options):
+        if cache:
+            raise RuntimeError("no locator available")
+        return lambda loop: ("compiled", loop, options)
+
+    monkeypatch.setattr(loops.numba, "njit", njit)
+    loop = lambda: None  # noqa: E731
+    assert loops._compiled(loop) == ("compiled", loop, loops._OPTIONS)
+
+
+def test_without_numba_and_scipy_the_cpu_is_numpy():
+    """Levels 0 to 3 work with NumPy alone."""
+    code = """
+import sys
+for name in ("numba", "scipy", "sklearn", "cupy"):
+    sys.modules[name] = None
+import numpy as np, xpnet
+x, y = np.random.default_rng(0).normal(size=(30, 4)), np.arange(30) % 3
+network = xpnet.MLP((4, 5, 3))
+assert not network.device.twins
+xpnet.Trainer(network, epochs=2).fit(x, y)
+assert network.predict(x).shape == (30,)
+"""
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_large_arrays_start_at_different_places_of_a_page():
+    device = xpnet.device("cpu")
+    arrays = [device.zeros((100_000,), np.float32) for _ in range(4)] + [device.empty((300, 400), np.float64)]
+    places = [array.ctypes.data % 4096 for array in arrays]
+    assert places == [0, 1024, 2048, 3072, 0]
+    assert all(array.flags.c_contiguous and array.flags.aligned for array in arrays)
+    assert not any(array.any() for array in arrays[:4])

@@ -8,13 +8,20 @@ in the same way.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numba
 
-_compiled: Any = numba.njit(
-    fastmath={"contract", "reassoc", "nsz", "arcp"}, error_model="numpy", nogil=True, cache=True
-)
+_OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy", "nogil": True}
+
+
+def _compiled(loop: Callable[..., Any]) -> Any:
+    """The loop, compiled when it is first called; the machine code is kept on disk where there is a place for it."""
+    try:
+        return numba.njit(cache=True, **_OPTIONS)(loop)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        return numba.njit(**_OPTIONS)(loop)
 
 
 @_compiled
