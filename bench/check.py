@@ -10,13 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import platform
 import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
-
-from bench.recipes import processor
 
 HERE = Path(__file__).parent
 SLOWER = 1.15
@@ -49,6 +48,16 @@ def ratios(pytest_options: list[str], only: list[str] | None = None) -> dict[str
     return {b["fullname"]: b["stats"]["min"] / b["extra_info"]["product"] for b in benchmarks}
 
 
+def model() -> str:
+    """This processor's model as a file's name; vendors give one brand name to several generations."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().split("\n\n")[0].splitlines() if info.exists() else []
+    facts = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    named = [facts.get("model name", platform.processor() or platform.machine())]
+    named += [f"{key} {facts[key]}" for key in ("cpu family", "model") if key in facts]
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(named).lower()).strip("-")
+
+
 def slower(measured: dict[str, float], baseline: dict[str, float]) -> list[str]:
     """Names of what costs more than it should."""
     return [name for name, ratio in measured.items() if name in baseline and ratio > SLOWER * baseline[name]]
@@ -70,8 +79,7 @@ def main() -> int:
     parser.add_argument("--baseline", type=Path, help="by custom the file of this model of processor")
     parser.add_argument("pytest", nargs="*", help="options for pytest, after --")
     options = parser.parse_args()
-    name = re.sub(r"[^a-z0-9]+", "-", processor().lower()).strip("-")
-    path = options.baseline or HERE / "baselines" / f"{name}.json"
+    path = options.baseline or HERE / "baselines" / f"{model()}.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     measured = ratios(options.pytest)
     for _ in range(AGAIN):
@@ -88,7 +96,7 @@ def main() -> int:
         print(f"wrote {path}")
         return 0
     if not known:
-        print(f"There is no baseline for this processor ({processor()}); --update writes one.")
+        print(f"There is no baseline for this processor ({model()}); --update writes one.")
         return 0
     bad = slower(measured, known)
     print(

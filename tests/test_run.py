@@ -1,0 +1,62 @@
+"""A run's folder, when things go wrong on the way."""
+
+from __future__ import annotations
+
+import pytest
+
+import xpnet
+from xpnet import run
+from xpnet.config import Config
+
+
+class At(xpnet.Callback):
+    """Does something after a row."""
+
+    def __init__(self, row, act):
+        self.row, self.act = row, act
+
+    def on_row(self, trainer, row):
+        if len(trainer.history.rows) == self.row:
+            self.act()
+
+
+def press_ctrl_c():
+    raise KeyboardInterrupt
+
+
+@pytest.fixture
+def task(tmp_path):
+    config = Config(epochs=5, out=str(tmp_path / "run"), plot=False, quiet=True)
+    return run.prepare(config, xpnet.device("cpu"))
+
+
+def test_a_second_ctrl_c_saves_what_is_whole(task, tmp_path):
+    result = run.run(task, [At(3, press_ctrl_c)])
+    assert (result.status, result.stopped) == (130, "interrupted")
+    assert "are saved" in result.problem
+    model = xpnet.load(tmp_path / "run" / "model.safetensors")
+    test = task.test
+    accuracy = (model.predict(test.x) == test.y).mean()
+    assert accuracy == pytest.approx(result.scores["test"]["accuracy"])
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_a_disk_that_fills_up_ends_in_a_sentence(task):
+    def full():
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(xpnet.XpnetError, match="No space left on device"):
+        run.run(task, [At(2, full)])
+
+
+def test_overwriting_leaves_nothing_of_another_run(task, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for name in run.FILES:
+        (folder / name).write_text("old")
+    (folder / "notes.txt").write_text("mine")
+    config = Config(epochs=1, out=str(folder), plot=False, quiet=True, overwrite=True)
+    run.run(run.prepare(config, xpnet.device("cpu")))
+    assert not (folder / "curves.png").exists()
+    assert (folder / "notes.txt").read_text() == "mine"
+    xpnet.load(folder / "model.safetensors")
