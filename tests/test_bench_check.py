@@ -43,7 +43,6 @@ def test_a_kernel_made_slower_on_purpose_is_found(tmp_path):
     slowed = run(baseline, *only, "-p", "slow_plugin", env={"PYTHONPATH": paths})
     assert slowed.returncode == 1, slowed.stdout + slowed.stderr
     assert "test_kernel[squared_norm-cpu]" in slowed.stdout.splitlines()[-1]
-    assert "test_kernel[squared_norm-numpy]" not in slowed.stdout.splitlines()[-1]
 
 
 def test_an_unknown_processor_is_told_and_passes(tmp_path, monkeypatch, capsys):
