@@ -108,6 +108,7 @@ def test_the_summary_counts_parameters_and_products():
         ({"sizes": (3, 2.5, 2)}, ["width of a layer", "2.5"]),
         ({"sizes": (3, 10**9, 10**9)}, ["memory"]),
         ({"sizes": 5}, ["sizes", "5"]),
+        ({"seed": -3}, ["seed", "-3"]),
         ({"activations": "rellu"}, ["rellu", "relu", "silu"]),
         ({"activations": ["relu", "tanh", "relu"]}, ["3 names", "2 hidden"]),
         ({"output": "softmin"}, ["softmin", "softmax"]),

@@ -312,6 +312,7 @@ def test_training_goes_on_where_it_was():
         ({"eval_every": "3 minutes"}, ["eval_every", "3 minutes"]),
         ({"early_stopping": 0}, ["early_stopping"]),
         ({"keep": "all"}, ["keep", "all", "best"]),
+        ({"seed": -1}, ["seed", "-1"]),
         ({"loss": "l1"}, ["loss", "l1", "mae"]),
         ({"loss": "mse"}, ["mse", "softmax"]),
         ({"monitor": "val_loss"}, ["monitor", "val_loss", "no validation set"]),
@@ -482,6 +483,13 @@ def test_a_part_without_any_weight_is_refused():
     whole = Samples.of(x, y.astype(np.int32), weights)
     with pytest.raises(xpnet.DataError, match="only zeros in the validation set"):
         Trainer(network()).train(whole.first(20), replace(whole, rows=np.arange(20, 30)))
+
+
+def test_a_validation_set_may_be_a_list_and_must_be_a_set_or_a_size():
+    x, y = blobs(30)
+    assert Trainer(network(), epochs=1).fit(x, y, validation=[x, y]).rows[0].val_loss is not None
+    with pytest.raises(xpnet.XpnetError, match="validation: got some"):
+        Trainer(network()).fit(x, y, validation="some")
 
 
 def test_an_optimizer_can_be_named():

@@ -160,7 +160,7 @@ class Config:
     """Which weights to save; by custom the best on the validation set, where there is one."""
 
     device: Annotated[str, _RUN] = "auto"
-    """auto, cpu, cuda or cuda:1."""
+    """auto, cpu, numpy (the CPU by the plain reference kernels), cuda or cuda:1."""
 
     out: Annotated[str | None, _RUN] = None
     """The run's folder; by custom a new one, runs/NAME or runs/NAME-2 and so on."""

@@ -111,7 +111,7 @@ class MLP:
         self.task: str | None = None
         self.classes: tuple[Label, ...] | None = None
         self._place(open_device(device))
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(seed if isinstance(seed, np.random.SeedSequence) else whole("seed", seed, least=0))
         for w, b in zip(self.parameters.w, self.parameters.b, strict=True):
             fan_in, fan_out = w.shape
             self.device.upload(draw_w(rng, fan_in, fan_out, w.shape), out=w)

@@ -85,6 +85,8 @@ class Trainer:
             whole("early_stopping", early_stopping, least=1)
         if clip_norm is not None:
             number("clip_norm", clip_norm, above=0)
+        if not isinstance(seed, np.random.SeedSequence):
+            whole("seed", seed, least=0)
         if keep is not None:
             one_of("keep", keep, ("best", "last"))
         self.network, self.loss = network, Loss.for_output(network.output, loss)
@@ -123,8 +125,9 @@ class Trainer:
         samples = self._samples(x, y, sample_weight)
         if validation is None:
             return self.train(samples)
-        if isinstance(validation, tuple):
+        if isinstance(validation, tuple | list):
             return self.train(samples, self._samples(*validation))
+        number("validation", validation, above=0)
         rng = np.random.default_rng(self.seeds()[1])
         return self.train(*samples.split(validation, rng=rng))
 
