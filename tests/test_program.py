@@ -80,6 +80,17 @@ def test_labels_weights_and_sparse_samples_can_be_captured():
         np.testing.assert_array_equal(direct, captured)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_warming_up_leaves_no_trace(name):
+    x, y = classes()
+    network = xpnet.MLP((9, 8, 3), seed=3)
+    network.task, network.classes = "classification", (0, 1, 2)
+    before = network.parameters.flat.copy()
+    program = xpnet.Trainer(network, optimizer=OPTIMIZERS[name]).prepare(Samples.of(x, y)).program
+    np.testing.assert_array_equal(network.parameters.flat, before)
+    assert not any(array.any() for array in program.state[1:])
+
+
 def test_the_emulated_device_refuses_what_a_captured_stream_refuses():
     device = Emulated()
     a, b = device.zeros((3,), "f4"), device.zeros((3,), "f4")

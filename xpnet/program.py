@@ -170,6 +170,13 @@ class Program:
         self._replays[key]()
         return device.to_host(self._losses[:steps]), device.to_host(self._hits[:steps])
 
+    def warm_up(self) -> None:
+        """Take one step on one sample and take it back: what a device loads or compiles costs no training time."""
+        xp, saved = self.network.k.xp, [array.copy() for array in self.state]
+        self.network.device.capture(lambda: self._step(0, 1))()
+        for array, before in zip(self.state, saved, strict=True):
+            xp.copyto(array, before)
+
     def _chunk(self, steps: int, last: int) -> None:
         """`steps` batches, of which the last has `last` rows."""
         for s in range(steps):

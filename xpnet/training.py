@@ -132,6 +132,7 @@ class Training:
         self.program = Program(
             network, loss, metric, self.update, resident, workspace, batch=self.batches.size, chunk=self.chunk
         )
+        self.program.warm_up()
         self.evaluation = None
         if validation is not None:
             shared = validation.shares_arrays(samples)
