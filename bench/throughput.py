@@ -50,7 +50,8 @@ def work(pipe: Connection, name: str, case: Case) -> None:
 def compare(names: list[str], case: Case, rounds: int) -> dict[str, list[float] | str]:
     """Microseconds a step in every round, or a sentence that says what is wrong, by engine."""
     context = multiprocessing.get_context("spawn")
-    results: dict[str, list[float] | str] = {}
+    wrong: dict[str, str] = {}
+    times: dict[str, list[float]] = {}
     workers: dict[str, tuple[Any, Connection]] = {}
     expected = expected_losses(case, CHECKED_STEPS)
     for name in names:
@@ -61,22 +62,22 @@ def compare(names: list[str], case: Case, rounds: int) -> dict[str, list[float] 
         try:
             losses = here.recv()
         except EOFError:
-            results[name] = "it stopped before its first loss"
+            wrong[name] = "it stopped before its first loss"
             continue
         error = 0.0 if losses is None else float(np.max(np.abs(losses - expected) / np.abs(expected)))
         if error > TOLERANCE:
-            results[name] = f"its losses are off by {error:.1e}"
+            wrong[name] = f"its losses are off by {error:.1e}"
             process.kill()
             continue
-        workers[name], results[name] = (process, here), []
+        workers[name], times[name] = (process, here), []
     for _ in range(rounds + 1):  # the first warms up
         for name, (_, pipe) in workers.items():
             pipe.send("round")
-            results[name].append(pipe.recv())  # type: ignore[union-attr]
+            times[name].append(pipe.recv())
     for process, pipe in workers.values():
         pipe.send("end")
         process.join()
-    return {name: value if isinstance(value, str) else value[1:] for name, value in results.items()}
+    return {name: wrong[name] if name in wrong else times[name][1:] for name in names}
 
 
 def summary(case: Case, results: dict[str, list[float] | str]) -> list[dict[str, Any]]:

@@ -54,13 +54,20 @@ def raw(value: Any) -> Any:
     return value.view(np.ndarray) if isinstance(value, DeviceArray) else value
 
 
+def addressed(value: Any) -> Any:
+    return Address(value) if isinstance(value, np.ndarray) else value
+
+
+def found(value: Any) -> Any:
+    return value.array() if isinstance(value, Address) else value
+
+
 def launch(function: Callable[..., Any], args: Any, kwargs: Any, result: Any) -> Any:
     """Run now, or put on the tape of the capture under way."""
     if _tape is None:
         function(*each(args, raw), **each(kwargs, raw))
     else:
-        address = lambda value: Address(value) if isinstance(value, np.ndarray) else value  # noqa: E731
-        _tape.append((function, each(args, address), each(kwargs, address)))
+        _tape.append((function, each(args, addressed), each(kwargs, addressed)))
     return result
 
 
@@ -172,9 +179,8 @@ class Emulated(Device):
         self.nodes.append(len(tape))
 
         def replay() -> None:
-            array = lambda value: value.array() if isinstance(value, Address) else value  # noqa: E731
             with np.errstate(all="ignore"):
                 for function, args, kwargs in tape:
-                    function(*each(args, array), **each(kwargs, array))
+                    function(*each(args, found), **each(kwargs, found))
 
         return replay

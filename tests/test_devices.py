@@ -33,8 +33,7 @@ class FakeCupy(types.ModuleType):
             return count
 
         runtime = types.SimpleNamespace(CUDARuntimeError=self.CudaError, getDeviceCount=device_count)
-        device = lambda index: types.SimpleNamespace(use=lambda: None)  # noqa: E731
-        self.cuda = types.SimpleNamespace(runtime=runtime, Device=device)
+        self.cuda = types.SimpleNamespace(runtime=runtime, Device=lambda index: types.SimpleNamespace(use=lambda: None))
         self.asnumpy = np.asarray
 
         def ones(n):
@@ -154,7 +153,10 @@ def test_the_loops_compile_where_nothing_can_be_kept_on_disk(monkeypatch):
         return lambda loop: ("compiled", loop, options)
 
     monkeypatch.setattr(loops.numba, "njit", njit)
-    loop = lambda: None  # noqa: E731
+
+    def loop():
+        """Nothing."""
+
     assert loops._compiled(loop) == ("compiled", loop, loops._OPTIONS)
 
 

@@ -16,7 +16,7 @@ from xpnet.program import Program, Resident, Workspace
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
-import make_golden as golden  # noqa: E402
+import make_golden as golden  # noqa: E402 - a script beside its numbers, found by the line above
 
 EXPECTED = json.loads((GOLDEN / "golden.json").read_text())
 X = np.array(golden.matrix(golden.ROWS, golden.SIZES[0], 0.1))

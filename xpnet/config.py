@@ -12,7 +12,6 @@ from cyclopts import CoercionError, Group, Parameter, Token
 
 from xpnet import optimizers
 from xpnet.errors import XpnetError, one_of
-from xpnet.losses import Loss
 from xpnet.optimizers import Optimizer
 from xpnet.schedules import (
     SCHEDULES,
@@ -215,10 +214,6 @@ class Config:
         if task == "multilabel":
             return "sigmoid"
         return "softmax" if task == "classification" and self.loss in (None, "cross_entropy") else "linear"
-
-    def make_loss(self, output: str) -> Loss:
-        """The loss that was asked for, or the one that is usual for the output."""
-        return Loss.for_output(output, self.loss)
 
 
 def read_settings(path: Path, name: str | None = None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from scipy import sparse
 import xpnet
 from xpnet import recipes
 from xpnet.config import Config
+from xpnet.losses import Loss
 
 REAL = {
     "cifar-deep": "cifar10",
@@ -60,7 +61,8 @@ def test_settings_make_a_configuration(command, name):
     config = Config(**lists)
     assert config.make_optimizer().lr == settings["lr"]
     assert config.make_schedule() is not None
-    assert config.make_loss(config.make_output("classification" if name != "sine" else "regression")).name
+    output = config.make_output("classification" if name != "sine" else "regression")
+    assert Loss.for_output(output, config.loss).name == settings.get("loss", "cross_entropy")
 
     Path("empty").mkdir()
     ended = command("--recipe", name, "--data", "gone.npz")
