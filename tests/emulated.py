@@ -164,16 +164,17 @@ class Emulated(Device):
         refuse_while_capturing("an upload")
         np.copyto(raw(out), host, casting="same_kind")
 
-    def capture(self, run, state=()):
+    def capture(self, run, count=1, *, state=()):
         global _tape
         saved = [self.to_host(array) for array in state]
         with np.errstate(all="ignore"):
-            run()  # plans and scratch memory
+            run(0)  # plans and scratch memory
         for array, before in zip(state, saved, strict=True):
             self.upload(before, out=array)
         _tape = tape = []
         try:
-            run()
+            for i in range(count):
+                run(i)
         finally:
             _tape = None
         self.nodes.append(len(tape))

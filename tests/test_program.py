@@ -105,7 +105,7 @@ def test_the_emulated_device_refuses_what_a_captured_stream_refuses():
     for name, run in forbidden.items():
         runs = iter([lambda: None, run])  # the warm-up is allowed to do it
         with pytest.raises(CaptureError):
-            device.capture(lambda runs=runs: next(runs)())
+            device.capture(lambda _, runs=runs: next(runs)())
         assert name
 
 
@@ -114,11 +114,11 @@ def test_a_replay_reads_arrays_anew_and_keeps_python_numbers():
     rate, w = device.asarray(np.array(0.5, "f4")), device.zeros((2,), "f4")
     number = [1.0]
 
-    def step():
+    def step(_):
         np.add(w, number[0], out=w)
         np.multiply(w, rate, out=w)
 
-    replay = device.capture(step, (w,))
+    replay = device.capture(step, state=(w,))
     number[0] = 100.0
     device.upload(np.array(0.25, "f4"), out=rate)
     replay()

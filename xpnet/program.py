@@ -147,7 +147,7 @@ class Program:
         self._order = device.zeros((chunk * batch,), np.int64)
         self._table = device.zeros((len(update.columns), chunk), dtype)
         self._losses, self._hits = device.zeros((chunk,), dtype), device.zeros((chunk,), dtype)
-        self._replays: dict[tuple[int, int], Callable[[], None]] = {}
+        self._replays: dict[tuple[int, int, int], Callable[[], None]] = {}
 
     def run(self, order: np.ndarray, table: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Train one chunk: batches of the samples in this order, the last one perhaps partial.
@@ -159,28 +159,31 @@ class Program:
         Returns:
             The summed loss and the summed metric of each step.
         """
-        device, rows = self.network.device, len(order)
-        steps = -(-rows // self.batch)
-        device.upload(order, out=self._order[:rows])
+        device, (full, rest) = self.network.device, divmod(len(order), self.batch)
+        steps = full + (rest > 0)
+        device.upload(order, out=self._order[: len(order)])
         for i, column in enumerate(self.update.columns):
             device.upload(table[column], out=self._table[i, :steps])
-        key = steps, rows - (steps - 1) * self.batch
-        if key not in self._replays:
-            self._replays[key] = device.capture(lambda: self._chunk(*key), self.state)
-        self._replays[key]()
+        self._replay(0, full, self.batch)
+        self._replay(full, steps - full, rest)
         return device.to_host(self._losses[:steps]), device.to_host(self._hits[:steps])
+
+    def _replay(self, first: int, steps: int, n: int) -> None:
+        """So many steps of n samples, from the first one's place in the chunk on."""
+        key = first, steps, n
+        if steps > 0 and key not in self._replays:
+            self._replays[key] = self.network.device.capture(
+                lambda s: self._step(first + s, n), steps, state=self.state
+            )
+        if steps > 0:
+            self._replays[key]()
 
     def warm_up(self) -> None:
         """Take one step on one sample and take it back: what a device loads or compiles costs no training time."""
         xp, saved = self.network.k.xp, [array.copy() for array in self.state]
-        self.network.device.capture(lambda: self._step(0, 1))()
+        self.network.device.capture(lambda s: self._step(s, 1))()
         for array, before in zip(self.state, saved, strict=True):
             xp.copyto(array, before)
-
-    def _chunk(self, steps: int, last: int) -> None:
-        """`steps` batches, of which the last has `last` rows."""
-        for s in range(steps):
-            self._step(s, last if s == steps - 1 else self.batch)
 
     def _step(self, s: int, n: int) -> None:
         """Gather, forward, loss, backward, update: step s of the chunk, on n samples."""
@@ -221,27 +224,29 @@ class Evaluation:
         device, n = network.device, len(samples)
         self.network, self.loss, self.metric = network, loss, metric
         self.resident, self.workspace, self.total = resident, workspace, samples.total_weight
-        self._cuts = [(start, min(start + workspace.rows, n)) for start in range(0, n, workspace.rows)]
+        full, rest = divmod(n, workspace.rows)
         self._order = device.asarray(samples.rows.astype(np.int64))
         self._db = device.empty(network.parameters.b[-1].shape, network.dtype)
-        self._losses, self._hits = (device.zeros((len(self._cuts),), network.dtype) for _ in range(2))
-        self._replay = device.capture(self._run)
+        self._losses, self._hits = (device.zeros((full + 1,), network.dtype) for _ in range(2))
+        self._replays = [device.capture(lambda i: self._run(i, workspace.rows), full)] if full else []
+        if rest:
+            self._replays.append(device.capture(lambda _: self._run(full, rest)))
 
     def __call__(self) -> tuple[float, float]:
         """The mean loss and the mean metric."""
-        self._replay()
+        for replay in self._replays:
+            replay()
         sums = (self.network.device.to_host(a).sum(dtype=np.float64) for a in (self._losses, self._hits))
         loss, hits = (float(total) / self.total for total in sums)
         return loss, hits
 
-    def _run(self) -> None:
-        k = self.network.k
-        for i, (start, stop) in enumerate(self._cuts):
-            v = self.workspace.first(stop - start)
-            weights = load(k, self.resident, self._order[start:stop], v)
-            self.network.forward(v.h)
-            self.metric(k, v.h[-1], v.labels, weights=weights, out=self._hits[i, ...])
-            self.loss(k, v.h[-1], v.t, weights=weights, out=v.dz[-1], db=self._db, loss=self._losses[i, ...])
+    def _run(self, i: int, n: int) -> None:
+        """Block i of the samples, n of them."""
+        k, v, start = self.network.k, self.workspace.first(n), i * self.workspace.rows
+        weights = load(k, self.resident, self._order[start : start + n], v)
+        self.network.forward(v.h)
+        self.metric(k, v.h[-1], v.labels, weights=weights, out=self._hits[i, ...])
+        self.loss(k, v.h[-1], v.t, weights=weights, out=v.dz[-1], db=self._db, loss=self._losses[i, ...])
 
 
 def load(k: Table, resident: Resident, index: Array, v: Buffers) -> Array | None:

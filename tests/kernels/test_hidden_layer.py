@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+import xpnet
 from xpnet import kernels
-from xpnet.devices import Cpu, Plain
+from xpnet.devices import Plain
 from xpnet.kernels import ACTIVATIONS
 
 SIZES = ((1, 1, 1, 1), (5, 3, 4, 2), (3, 7, 1, 5))
@@ -12,7 +13,7 @@ SIZES = ((1, 1, 1, 1), (5, 3, 4, 2), (3, 7, 1, 5))
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("device", [Plain(), Cpu()], ids=str)
+@pytest.mark.parametrize("device", [Plain(), xpnet.device("cpu")], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_a_hidden_layer_is_the_textbook_s_layer(activation, device, sizes):
     rows, below, units, above = sizes
@@ -32,7 +33,7 @@ def test_a_hidden_layer_is_the_textbook_s_layer(activation, device, sizes):
     np.testing.assert_allclose(db, expected.sum(axis=0), rtol=1e-10, atol=1e-13)
 
 
-@pytest.mark.parametrize("device", [Plain(), Cpu()], ids=str)
+@pytest.mark.parametrize("device", [Plain(), xpnet.device("cpu")], ids=str)
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_the_first_rows_of_a_buffer_are_a_smaller_batch_s(activation, device):
     rng = np.random.default_rng(1)

@@ -6,12 +6,12 @@ import re
 import sys
 from typing import Any
 
+from xpnet.devices import cpu
 from xpnet.devices.base import Array, Device
-from xpnet.devices.cpu import Cpu
 from xpnet.devices.plain import Plain
 from xpnet.errors import DeviceError
 
-__all__ = ["Array", "Cpu", "Device", "Plain", "device", "device_of", "why_no_cuda"]
+__all__ = ["Array", "Device", "Plain", "device", "device_of", "why_no_cuda"]
 
 
 def device(name: str | Device = "auto") -> Device:
@@ -27,14 +27,14 @@ def device(name: str | Device = "auto") -> Device:
     if isinstance(name, Device):
         return name
     if name == "cpu":
-        return Cpu()
+        return cpu.open_device()
     if name == "numpy":
         return Plain()
     if name == "auto":
         try:
             return _open_cuda(0)
         except DeviceError:
-            return Cpu()
+            return cpu.open_device()
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if not match:
         raise DeviceError(f'device: got "{name}", expected "auto", "cpu", "numpy", "cuda" or "cuda:N" with a number N.')

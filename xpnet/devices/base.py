@@ -79,11 +79,22 @@ class Device:
         xp.multiply(out, beta, out=out)
         return xp.add(out, product, out=out)
 
-    def capture(self, run: Callable[[], None], state: Sequence[Array] = ()) -> Callable[[], None]:
-        """A callable that does what `run()` does; making it changes nothing.
+    def scheduled(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
+        """What a table of kernels calls for a reference of its own: here the kernel itself."""
+        return kernel
+
+    def capture(self, run: Callable[[int], None], count: int = 1, *, state: Sequence[Array] = ()) -> Callable[[], None]:
+        """A callable that does what run(0), ..., run(count - 1) do; making it changes nothing.
 
         Args:
-            run: Works on buffers that stay where they are, and decides nothing on values.
+            run: Works through kernels on buffers that stay where they are, and decides nothing on values. All runs do
+                the same; from one to the next, each array that they work on moves by a fixed distance, or stays.
+            count: How many.
             state: The arrays that outlive a run; a device that has to warm up saves and restores them.
         """
-        return run
+
+        def replay() -> None:
+            for i in range(count):
+                run(i)
+
+        return replay

@@ -66,11 +66,12 @@ class Plain(Device):
         """out <- source[index]."""
         return np.take(source, index, axis=0, out=out, mode="clip")  # "raise" would go through a buffer
 
-    def capture(self, run: Callable[[], None], state: Sequence[Array] = ()) -> Callable[[], None]:
-        """`run` itself, without NumPy's warnings: as on a GPU, infinity and NaN are found in the results."""
+    def capture(self, run: Callable[[int], None], count: int = 1, *, state: Sequence[Array] = ()) -> Callable[[], None]:
+        """The runs themselves, without NumPy's warnings: as on a GPU, infinity and NaN are found in the results."""
+        runs = super().capture(run, count)
 
         def replay() -> None:
             with np.errstate(all="ignore"):
-                run()
+                runs()
 
         return replay

@@ -45,13 +45,16 @@ class Table:
         torn = [group for group in GROUPS if 0 < len(group & set(device.twins)) < len(group)]
         if unknown or torn:
             raise TypeError(f"{device!r} has twins of unknown kernels {unknown} or of parts of a group {torn}")
-        self.device, self.xp, self.gemm = device, device.xp, device.gemm
+        self.device: Any = device  # a twin knows more of its own
+        self.xp, self.gemm = device.xp, device.gemm
         self._blocks: dict[tuple[str, str], Array] = {}
         self._replaced: list[Array] = []
         self._views: dict[tuple[str, tuple[int, ...], str], Array] = {}
         self._iotas: dict[tuple[int, int, str], Array] = {}
-        self.reference = SimpleNamespace(**{name: partial(f, self) for name, f in REFERENCE.items()})
-        self.__dict__.update({name: partial(f, self) for name, f in {**REFERENCE, **device.twins}.items()})
+        plain = {name: device.scheduled(partial(f, self)) for name, f in REFERENCE.items()}
+        twins = {name: partial(f, self) for name, f in device.twins.items()}
+        self.reference = SimpleNamespace(**plain)
+        self.__dict__.update({**plain, **twins})
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(f"there is no kernel {name!r}")  # declared for type checkers: kernels are set by name

@@ -1,4 +1,4 @@
-"""The CPU's twins of kernels: the same names and signatures as the references, by compiled loops.
+"""The CPU's twins of kernels: the same names and signatures as the references, by the nodes of a tape.
 
 Each hands what it does not cover to `k.reference`, deciding on options and shapes alone.
 """
@@ -9,7 +9,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from xpnet.devices.cpu import loops
+import numpy as np
+
+from xpnet.devices.cpu import native, nodes
 
 if TYPE_CHECKING:
     from xpnet.devices.base import Array
@@ -21,6 +23,12 @@ LOG_SMALLEST = math.log(1e-10)
 WIDEST = 64
 """Classes up to which a scalar exponential, in one pass, beats NumPy's vectors in many."""
 
+EXPONENTIAL = 16
+"""How many numbers read and written take as long as an exponential."""
+
+CACHE_LINE = 8
+"""Float64 numbers that keep the sums of two parts apart."""
+
 
 def hidden_aux(k: Table, y: Array, *, activation: str) -> Array:
     """y itself: where it is positive, the slope of relu is 1."""
@@ -30,19 +38,41 @@ def hidden_aux(k: Table, y: Array, *, activation: str) -> Array:
 def hidden_forward(
     k: Table, x: Array, w: Array, b: Array, *, activation: str, out: Array, aux: Array | None = None
 ) -> None:
-    """The product, then bias and relu in one pass."""
+    """The product with the bias and, where it is relu, the activation."""
+    _affine(nodes.affine_relu if activation == "relu" else nodes.affine, k, x, w, b, out)
     if activation != "relu":
-        return k.reference.hidden_forward(x, w, b, activation=activation, out=out, aux=aux)
-    k.gemm(x, w, out=out)
-    return loops.bias_relu(out, b)
+        getattr(k, activation)(out, out=out, slope=aux)
+
+
+def affine_forward(k: Table, x: Array, w: Array, b: Array, *, out: Array) -> None:
+    """The product with the bias."""
+    _affine(nodes.affine, k, x, w, b, out)
+
+
+def affine_inputs(k: Table, dz: Array, w: Array, *, out: Array) -> None:
+    """The product."""
+    k.gemm(dz, w.T, out=out)
+
+
+def affine_weights(k: Table, x: Array, dz: Array, *, out: Array, alpha: Any = 1.0, beta: Any = 0.0) -> None:
+    """The product, with alpha and beta in it."""
+    k.gemm(x.T, dz, out=out, alpha=alpha, beta=beta)
+
+
+def _affine(node: Callable[..., Any], k: Table, x: Array, w: Array, b: Array, out: Array) -> None:
+    parts = k.device.parts(products=x.shape[0] * w.size)
+    k.device.do(node, x, w, b, out, native.blas(out.dtype), kinds=(out.dtype,), parts=parts)
 
 
 def hidden_backward(k: Table, dz: Array, w: Array, *, activation: str, aux: Array, out: Array, db: Array) -> None:
-    """The product, then mask and bias gradient in one pass."""
+    """For relu the product with the mask and the bias gradient."""
     if activation != "relu":
         return k.reference.hidden_backward(dz, w, activation=activation, aux=aux, out=out, db=db)
-    k.gemm(dz, w.T, out=out)
-    return loops.mask_and_sum(out, aux, db)
+    parts = k.device.parts(products=dz.shape[0] * w.size)
+    sums = k.scratch("sums", (parts, len(db)), db.dtype)
+    kinds = (out.dtype,)
+    k.device.do(nodes.masked_product, dz, w, aux, out, sums, native.blas(out.dtype), kinds=kinds, parts=parts)
+    return k.device.do(nodes.sum_of_parts, sums, db, kinds=kinds * 2)
 
 
 def softmax_cross_entropy(
@@ -61,40 +91,55 @@ def softmax_cross_entropy(
         return k.reference.softmax_cross_entropy(
             z, t, log_smallest=log_smallest, weights=weights, out=out, db=db, loss=loss
         )
-    loss[...] = loops.softmax_cross_entropy(z, t, log_smallest, out, db)
-    return None
+    parts = k.device.parts(numbers=2 * EXPONENTIAL * z.size)
+    sums, losses = k.scratch("sums", (parts, len(db)), db.dtype), _totals(k, parts)
+    smallest = nodes.constant(log_smallest, z.dtype)
+    k.device.do(nodes.softmax_cross_entropy, z, t, out, sums, losses, smallest, kinds=(t.dtype, z.dtype), parts=parts)
+    k.device.do(nodes.sum_of_parts, sums, db, kinds=(db.dtype, db.dtype))
+    return _total(k, losses, loss)
 
 
 def hits(k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array) -> None:
     """The largest entries, row by row."""
     if t.ndim != 1 or weights is not None or output not in ("softmax", "sigmoid", "linear"):
         return k.reference.hits(z, t, output=output, weights=weights, out=out)
-    out[...] = loops.hits(z, t)
-    return None
+    parts = k.device.parts(numbers=z.size)
+    counts = _totals(k, parts)
+    k.device.do(nodes.hits, z, t, counts, kinds=(t.dtype, z.dtype), parts=parts)
+    return _total(k, counts, out)
 
 
 def gather(k: Table, source: Array, index: Array, *, scale: Any = None, shift: Array | None = None, out: Array) -> None:
-    """Bytes to floats, scaled and shifted in one pass."""
-    if source.ndim != 2 or source.dtype == out.dtype or not (scale is None or isinstance(scale, float)):
+    """Rows as they are, or scaled and shifted in one pass."""
+    if not (scale is None or isinstance(scale, float)):
         return k.reference.gather(source, index, scale=scale, shift=shift, out=out)
-    factor = out.dtype.type(1 if scale is None else scale)
+    parts, (rows, width) = k.device.parts(numbers=out.size), (len(source), math.prod(source.shape[1:]))
+    table, into = source.reshape(rows, width), out.reshape(len(out), width)
+    if source.dtype == out.dtype and scale is None and shift is None:
+        return k.device.do(nodes.take, table, index, into, kinds=(out.dtype,), parts=parts)
+    factor, kinds = nodes.constant(1.0 if scale is None else scale, out.dtype), (source.dtype, out.dtype)
     if shift is None:
-        return loops.gather(source, index, factor, out)
-    return loops.gather_shifted(source, index, factor, shift, out)
+        return k.device.do(nodes.gather, table, index, into, factor, kinds=kinds, parts=parts)
+    return k.device.do(nodes.gather_shifted, table, index, into, factor, shift, kinds=kinds, parts=parts)
+
+
+def sgd_update(k: Table, w: Array, g: Array, *, lr: Array) -> None:
+    """In one pass."""
+    _update(nodes.sgd_update, k, [w, g], [lr])
 
 
 def momentum_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    loops.momentum_update(w, g, v, *_numbers(w, lr, momentum, l2, clip))
+    _update(nodes.momentum_update, k, [w, g, v], [lr, momentum, l2, clip])
 
 
 def nesterov_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    loops.nesterov_update(w, g, v, *_numbers(w, lr, momentum, l2, clip))
+    _update(nodes.nesterov_update, k, [w, g, v], [lr, momentum, l2, clip])
 
 
 def adam_update(
@@ -112,7 +157,7 @@ def adam_update(
     clip: Array | None,
 ) -> None:
     """In one pass."""
-    loops.adam_update(w, g, m, v, *_numbers(w, size, eps, 1 - beta1, 1 - beta2, l2, None, clip))
+    _update(nodes.adam_update, k, [w, g, m, v], [size, eps, 1 - beta1, 1 - beta2, l2, None, clip])
 
 
 def adamw_update(
@@ -130,43 +175,61 @@ def adamw_update(
     clip: Array | None,
 ) -> None:
     """In one pass."""
-    loops.adam_update(w, g, m, v, *_numbers(w, size, eps, 1 - beta1, 1 - beta2, 0.0, keep, clip))
+    _update(nodes.adam_update, k, [w, g, m, v], [size, eps, 1 - beta1, 1 - beta2, 0.0, keep, clip])
 
 
 def rmsprop_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, alpha: float, eps: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    loops.rmsprop_update(w, g, v, *_numbers(w, lr, alpha, 1 - alpha, eps, l2, clip))
+    _update(nodes.rmsprop_update, k, [w, g, v], [lr, alpha, 1 - alpha, eps, l2, clip])
 
 
 def adagrad_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, eps: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    loops.adagrad_update(w, g, v, *_numbers(w, lr, eps, l2, clip))
+    _update(nodes.adagrad_update, k, [w, g, v], [lr, eps, l2, clip])
 
 
 def squared_norm(k: Table, x: Array, *, out: Array) -> None:
     """In one pass, summed in double precision."""
-    out[...] = loops.squared_norm(x)
+    parts = k.device.parts(numbers=x.size)
+    sums = _totals(k, parts)
+    k.device.do(nodes.squared_norm, x, sums, kinds=(x.dtype,), parts=parts)
+    _total(k, sums, out)
 
 
-def _numbers(w: Array, *values: Any) -> list[Any]:
-    """Scalars of the parameters' type, so that nothing is computed in another one; None is the factor 1."""
-    kind = w.dtype.type
-    return [kind(1.0 if value is None else value) for value in values]
+def _update(node: Callable[..., Any], k: Table, blocks: list[Array], numbers: list[Any]) -> None:
+    """A node over contiguous blocks of one shape, with numbers of their type; None is the factor 1."""
+    dtype, parts = blocks[0].dtype, k.device.parts(numbers=len(blocks) * blocks[0].size)
+    scalars = [nodes.constant(1.0 if value is None else value, dtype) for value in numbers]
+    k.device.do(node, *blocks, *scalars, kinds=(dtype,), parts=parts)
+
+
+def _totals(k: Table, parts: int) -> Array:
+    """Room for what each part sums up."""
+    return k.scratch("totals", (parts, CACHE_LINE), np.float64)
+
+
+def _total(k: Table, totals: Array, out: Array) -> None:
+    """out: () <- the sum of the parts."""
+    k.device.do(nodes.sum_of_parts, totals, out.reshape(1), kinds=(totals.dtype, out.dtype))
 
 
 TWINS: dict[str, Callable[..., Any]] = {
     twin.__name__: twin
     for twin in (
         hidden_aux,
+        affine_forward,
+        affine_inputs,
+        affine_weights,
         hidden_forward,
         hidden_backward,
         softmax_cross_entropy,
         hits,
         gather,
+        sgd_update,
         momentum_update,
         nesterov_update,
         adam_update,

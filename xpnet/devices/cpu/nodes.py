@@ -1,0 +1,389 @@
+"""What the nodes of a tape do: compiled loops and products over one part of the arrays.
+
+Each factory takes the kinds of the numbers and returns f(arguments, part, parts); `compiled` makes machine code of it
+once and keeps that on disk. Loops read and write every array once. Comparisons are written so that NaN passes through,
+and a diverging network is seen to diverge. Sums may be reordered (that makes them vectors), always in the same way;
+what the parts sum is summed up by a node of its own, in the order of the parts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from numba import cfunc, from_dtype, njit, types
+
+from xpnet.devices.cpu.native import AS_IT_IS, TRANSPOSED, gemm, kept_on_disk, matrix, number, share, vector, word
+
+OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
+
+FEW_ROWS = 48
+"""Rows for each part below which a product is cut by columns: each part packs all of the other operand."""
+
+BLOCK = 256
+"""Rows whose results are still in the core's own cache when the next loop reads them."""
+
+LINE = 16
+"""Numbers that a cut does not separate: two cores that write one cache line take it from each other."""
+
+
+@cache
+def compiled(factory: Callable[..., Any], *dtypes: np.dtype) -> Any:
+    """The node as machine code for these dtypes; has an `address`. Kept on disk where there is a place for it."""
+    node = partial(cfunc, types.void(types.int64, types.int64, types.int64), **OPTIONS)
+    return kept_on_disk(node, factory(*map(from_dtype, dtypes)))
+
+
+def constant(value: Any, dtype: np.dtype) -> np.ndarray:
+    """A number where nodes look for numbers: the 0-d array that is given, or always the same one for an equal value."""
+    return value if isinstance(value, np.ndarray) else _constant(float(value), dtype)
+
+
+@cache
+def _constant(value: float, dtype: np.dtype) -> np.ndarray:
+    return np.asarray(value, dtype)
+
+
+@njit(inline="always")
+def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns):
+    """The rows and columns (first, last + 1) of out <- alpha a b + beta out, a and b transposed where it says so.
+
+    A row-major out = a b is a column-major out^T = b^T a^T, so that b goes first and every operand as it lies.
+    """
+    inner, size = a.shape[0] if transpose_a else a.shape[1], out.itemsize
+    if rows[0] < rows[1] and columns[0] < columns[1]:
+        gemm(
+            blas,
+            TRANSPOSED if transpose_b else AS_IT_IS,
+            TRANSPOSED if transpose_a else AS_IT_IS,
+            columns[1] - columns[0],
+            rows[1] - rows[0],
+            inner,
+            alpha,
+            b.ctypes.data + size * columns[0] * (b.shape[1] if transpose_b else 1),
+            b.shape[1],
+            a.ctypes.data + size * rows[0] * (1 if transpose_a else a.shape[1]),
+            a.shape[1],
+            beta,
+            out.ctypes.data + size * (rows[0] * out.shape[1] + columns[0]),
+            out.shape[1],
+        )
+
+
+def product(kind):
+    """out <- alpha a b + beta out. Words: a, b, out, alpha, beta, transpose_a, transpose_b, blas."""
+
+    def node(arguments, part, parts):
+        a, b, out = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, kind)
+        alpha, beta = number(arguments, 9, kind), number(arguments, 10, kind)
+        transpose_a, transpose_b, blas = word(arguments, 11), word(arguments, 12), word(arguments, 13)
+        rows, columns = (0, out.shape[0]), (0, out.shape[1])
+        if out.shape[0] < FEW_ROWS * parts:
+            columns = share(out.shape[1], part, parts, LINE)
+        else:
+            rows = share(out.shape[0], part, parts, LINE)
+        block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns)
+
+    return node
+
+
+def _affine(activate):
+    """The factory of out <- activate(x w + b). Words: x, w, b, out, blas."""
+
+    def factory(kind):
+        def node(arguments, part, parts):
+            x, w, b, out = (
+                matrix(arguments, 0, kind),
+                matrix(arguments, 3, kind),
+                vector(arguments, 6, kind),
+                matrix(arguments, 8, kind),
+            )
+            blas = word(arguments, 11)
+            rows, columns = (0, out.shape[0]), (0, out.shape[1])
+            if out.shape[0] < FEW_ROWS * parts:
+                columns = share(out.shape[1], part, parts, LINE)
+            else:
+                rows = share(out.shape[0], part, parts, LINE)
+            for start in range(rows[0], rows[1], BLOCK):
+                block = (start, min(start + BLOCK, rows[1]))
+                block_product(blas, x, 0, w, 0, out, kind(1), kind(0), block, columns)
+                for i in range(block[0], block[1]):
+                    for j in range(columns[0], columns[1]):
+                        out[i, j] = activate(out[i, j] + b[j])
+
+        return node
+
+    return factory
+
+
+@njit(inline="always", **OPTIONS)
+def _same(z):
+    return z
+
+
+@njit(inline="always", **OPTIONS)
+def _relu(z):
+    return type(z)(0) if z <= 0 else z
+
+
+affine = _affine(_same)
+affine_relu = _affine(_relu)
+
+
+def masked_product(kind):
+    """out <- dz w^T where y > 0, else 0; sums[part] <- its sum over the part's rows.
+
+    Words: dz, w, y, out, sums, blas.
+    """
+
+    def node(arguments, part, parts):
+        dz, w, y = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, kind)
+        out, sums, blas = matrix(arguments, 9, kind), matrix(arguments, 12, kind)[part], word(arguments, 15)
+        rows, zero = share(out.shape[0], part, parts, LINE), kind(0)
+        sums[:] = zero
+        for start in range(rows[0], rows[1], BLOCK):
+            block = (start, min(start + BLOCK, rows[1]))
+            block_product(blas, dz, 0, w, 1, out, kind(1), zero, block, (0, out.shape[1]))
+            for i in range(block[0], block[1]):
+                for j in range(out.shape[1]):
+                    v = out[i, j] if y[i, j] > zero else zero
+                    out[i, j] = v
+                    sums[j] += v
+
+    return node
+
+
+def sum_of_parts(kind, result):
+    """out <- the sum of the rows of `sums`. Words: sums, out."""
+
+    def node(arguments, part, parts):
+        sums, out = matrix(arguments, 0, kind), vector(arguments, 3, result)
+        for j in range(out.shape[0]):
+            total = sums[0, j]
+            for i in range(1, sums.shape[0]):
+                total += sums[i, j]
+            out[j] = total
+
+    return node
+
+
+def gather(source_kind, kind):
+    """out <- source[index] * scale. Words: source, index, out, scale."""
+
+    def node(arguments, part, parts):
+        source, index = matrix(arguments, 0, source_kind), vector(arguments, 3, types.int64)
+        out, scale = matrix(arguments, 5, kind), number(arguments, 8, kind)
+        first, last = share(out.shape[0], part, parts, 1)
+        for i in range(first, last):
+            row = index[i]
+            for j in range(out.shape[1]):
+                out[i, j] = source[row, j] * scale
+
+    return node
+
+
+def gather_shifted(source_kind, kind):
+    """out <- source[index] * scale - shift. Words: source, index, out, scale, shift."""
+
+    def node(arguments, part, parts):
+        source, index = matrix(arguments, 0, source_kind), vector(arguments, 3, types.int64)
+        out, scale, shift = matrix(arguments, 5, kind), number(arguments, 8, kind), vector(arguments, 9, kind)
+        first, last = share(out.shape[0], part, parts, 1)
+        for i in range(first, last):
+            row = index[i]
+            for j in range(out.shape[1]):
+                out[i, j] = source[row, j] * scale - shift[j]
+
+    return node
+
+
+def take(kind):
+    """out <- source[index]. Words: source, index, out."""
+
+    def node(arguments, part, parts):
+        source, index = matrix(arguments, 0, kind), vector(arguments, 3, types.int64)
+        out = matrix(arguments, 5, kind)
+        first, last = share(out.shape[0], part, parts, 1)
+        for i in range(first, last):
+            row = index[i]
+            for j in range(out.shape[1]):
+                out[i, j] = source[row, j]
+
+    return node
+
+
+def softmax_cross_entropy(class_kind, kind):
+    """dz <- (softmax(z) - one_hot(t)) / B; sums[part] <- its sum over the part's rows, losses[part] the losses'.
+
+    Words: z, t, dz, sums, losses, log_smallest.
+    """
+
+    def node(arguments, part, parts):
+        z, t, dz = matrix(arguments, 0, kind), vector(arguments, 3, class_kind), matrix(arguments, 5, kind)
+        sums, losses = matrix(arguments, 8, kind)[part], matrix(arguments, 11, types.float64)
+        log_smallest, columns = number(arguments, 14, kind), z.shape[1]
+        scale, total = kind(1 / z.shape[0]), 0.0
+        first, last = share(z.shape[0], part, parts, LINE)
+        sums[:] = kind(0)
+        for i in range(first, last):
+            largest = z[i, 0]
+            for j in range(1, columns):
+                if z[i, j] > largest:
+                    largest = z[i, j]
+            shifted = z[i, t[i]] - largest
+            normalizer = kind(0)
+            for j in range(columns):
+                e = math.exp(z[i, j] - largest)
+                dz[i, j] = e
+                normalizer += e
+            log_p = shifted - math.log(normalizer)
+            total -= log_smallest if log_p < log_smallest else log_p
+            factor = scale / normalizer
+            for j in range(columns):
+                dz[i, j] *= factor
+            dz[i, t[i]] -= scale
+            for j in range(columns):
+                sums[j] += dz[i, j]
+        losses[part, 0] = total
+
+    return node
+
+
+def hits(class_kind, kind):
+    """counts[part] <- rows that have their first largest entry in the column of their class. Words: z, t, counts."""
+
+    def node(arguments, part, parts):
+        z, t, counts = matrix(arguments, 0, kind), vector(arguments, 3, class_kind), matrix(arguments, 5, types.float64)
+        first, last = share(z.shape[0], part, parts, LINE)
+        count = 0
+        for i in range(first, last):
+            best = 0
+            for j in range(1, z.shape[1]):
+                if z[i, j] > z[i, best]:
+                    best = j
+            count += best == t[i]
+        counts[part, 0] = count
+
+    return node
+
+
+def sgd_update(kind):
+    """w <- w - lr g. Words: w, g, lr."""
+
+    def node(arguments, part, parts):
+        w, g, lr = vector(arguments, 0, kind), vector(arguments, 2, kind), number(arguments, 4, kind)
+        first, last = share(w.shape[0], part, parts, LINE)
+        for i in range(first, last):
+            w[i] -= lr * g[i]
+
+    return node
+
+
+def momentum_update(kind):
+    """v <- momentum v + d, w <- w - lr v, with d = clip g + l2 w. Words: w, g, v, lr, momentum, l2, clip."""
+
+    def node(arguments, part, parts):
+        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        first, last = share(w.shape[0], part, parts, LINE)
+        for i in range(first, last):
+            v[i] = momentum * v[i] + (g[i] * clip + l2 * w[i])
+            w[i] -= lr * v[i]
+
+    return node
+
+
+def nesterov_update(kind):
+    """v <- momentum v + d, w <- w - lr (d + momentum v). Words: as for momentum_update."""
+
+    def node(arguments, part, parts):
+        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        first, last = share(w.shape[0], part, parts, LINE)
+        for i in range(first, last):
+            d = g[i] * clip + l2 * w[i]
+            v[i] = momentum * v[i] + d
+            w[i] -= lr * (d + momentum * v[i])
+
+    return node
+
+
+def adam_update(kind):
+    """m and v towards d and d^2, w <- keep w - size m / (sqrt(v) + eps), with d = clip g + l2 w.
+
+    Words: w, g, m, v, size, eps, 1 - beta1, 1 - beta2, l2, keep, clip.
+    """
+
+    def node(arguments, part, parts):
+        w, g, m, v = (
+            vector(arguments, 0, kind),
+            vector(arguments, 2, kind),
+            vector(arguments, 4, kind),
+            vector(arguments, 6, kind),
+        )
+        size, eps = number(arguments, 8, kind), number(arguments, 9, kind)
+        one_minus_beta1, one_minus_beta2 = number(arguments, 10, kind), number(arguments, 11, kind)
+        l2, keep, clip = number(arguments, 12, kind), number(arguments, 13, kind), number(arguments, 14, kind)
+        first, last = share(w.shape[0], part, parts, LINE)
+        for i in range(first, last):
+            d = g[i] * clip + l2 * w[i]
+            m[i] += (d - m[i]) * one_minus_beta1
+            v[i] += (d * d - v[i]) * one_minus_beta2
+            w[i] = w[i] * keep - size * m[i] / (math.sqrt(v[i]) + eps)
+
+    return node
+
+
+def rmsprop_update(kind):
+    """v <- alpha v + (1 - alpha) d^2, w <- w - lr d / (sqrt(v) + eps), with d = clip g + l2 w.
+
+    Words: w, g, v, lr, alpha, 1 - alpha, eps, l2, clip.
+    """
+
+    def node(arguments, part, parts):
+        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        lr, alpha = number(arguments, 6, kind), number(arguments, 7, kind)
+        one_minus_alpha, eps = number(arguments, 8, kind), number(arguments, 9, kind)
+        l2, clip = number(arguments, 10, kind), number(arguments, 11, kind)
+        first, last = share(w.shape[0], part, parts, LINE)
+        for i in range(first, last):
+            d = g[i] * clip + l2 * w[i]
+            v[i] = alpha * v[i] + one_minus_alpha * d * d
+            w[i] -= lr * d / (math.sqrt(v[i]) + eps)
+
+    return node
+
+
+def adagrad_update(kind):
+    """v <- v + d^2, w <- w - lr d / (sqrt(v) + eps), with d = clip g + l2 w. Words: w, g, v, lr, eps, l2, clip."""
+
+    def node(arguments, part, parts):
+        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        lr, eps = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        first, last = share(w.shape[0], part, parts, LINE)
+        for i in range(first, last):
+            d = g[i] * clip + l2 * w[i]
+            v[i] += d * d
+            w[i] -= lr * d / (math.sqrt(v[i]) + eps)
+
+    return node
+
+
+def squared_norm(kind):
+    """sums[part] <- the sum of x^2 over the part. Words: x, sums."""
+
+    def node(arguments, part, parts):
+        x, sums = vector(arguments, 0, kind), matrix(arguments, 2, types.float64)
+        first, last = share(x.shape[0], part, parts, LINE)
+        total = 0.0
+        for i in range(first, last):
+            total += x[i] * x[i]
+        sums[part, 0] = total
+
+    return node
