@@ -144,20 +144,15 @@ def test_training_on_the_gpu_gives_what_the_cpu_gives():
         np.testing.assert_allclose(*losses, rtol=1e-4)
 
 
-def test_the_loops_compile_where_nothing_can_be_kept_on_disk(monkeypatch):
-    from xpnet.devices.cpu import loops
+def test_kernels_compile_where_nothing_can_be_kept_on_disk():
+    from xpnet.devices.cpu import native
 
-    def njit(cache=False, **options):
+    def decorate(cache):
         if cache:
             raise RuntimeError("no locator available")
-        return lambda loop: ("compiled", loop, options)
+        return lambda function: ("compiled", function)
 
-    monkeypatch.setattr(loops.numba, "njit", njit)
-
-    def loop():
-        """Nothing."""
-
-    assert loops._compiled(loop) == ("compiled", loop, loops._OPTIONS)
+    assert native.kept_on_disk(decorate, len) == ("compiled", len)
 
 
 def test_without_numba_and_scipy_the_cpu_is_numpy():

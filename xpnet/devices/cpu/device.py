@@ -106,7 +106,7 @@ class Cpu(Plain):
             constant(beta, kind),
             int(transpose_a),
             int(transpose_b),
-            native.blas(kind),
+            *native.blas(kind),
             kinds=(kind,),
             parts=self.parts(products=a.size * b.shape[1]),
         )

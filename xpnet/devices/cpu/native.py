@@ -6,7 +6,7 @@ Numba knows arrays and functions by their types; a tape (see `tape`) knows them 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.core import cgutils
 from numba.extending import get_cython_function_address, intrinsic
+from threadpoolctl import ThreadpoolController
 
 WORD = 8
 """Bytes of a word of a tape."""
@@ -26,6 +27,9 @@ ARGUMENTS = 2
 
 AS_IT_IS, TRANSPOSED = ord("N"), ord("T")
 """BLAS's names for what is done to an operand."""
+
+UNPACKED = frozenset({"SkylakeX", "Cooperlake", "SapphireRapids"})
+"""OpenBLAS's names of processors for which it has kernels for small products (sgemm_small_kernel_permit)."""
 
 _PRODUCTS = {
     np.dtype(dtype): get_cython_function_address("scipy.linalg.cython_blas", name)
@@ -52,9 +56,14 @@ def kept_on_disk(decorate: Callable[..., Any], function: Any) -> Any:
         return decorate(cache=False)(function)
 
 
-def blas(dtype: np.dtype) -> int:
-    """The address of SciPy's matrix product; several threads may call it, none of them as Python."""
-    return _PRODUCTS[dtype]
+@cache
+def blas(dtype: np.dtype) -> tuple[int, int]:
+    """The address of SciPy's matrix product, which several threads may call, none of them as Python.
+
+    And whether it has kernels for small products, which read their operands as they lie.
+    """
+    libraries = ThreadpoolController().info()
+    return _PRODUCTS[dtype], int(any(library.get("architecture") in UNPACKED for library in libraries))
 
 
 @intrinsic
@@ -100,6 +109,21 @@ def fetch(typing: Any, address: Any) -> Any:
         return builder.load_atomic(builder.inttoptr(values[0], _WORD.as_pointer()), "seq_cst", WORD)
 
     return types.int64(types.int64), generate
+
+
+@intrinsic
+def prefetch(typing: Any, address: Any) -> Any:
+    """Ask for the cache line at `address`."""
+
+    def generate(context, builder, signature, values):
+        line, integer = builder.inttoptr(values[0], ir.IntType(8).as_pointer()), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [line.type, *[integer] * 3])
+        ask = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, near, data = (ir.Constant(integer, value) for value in (0, 2, 1))
+        builder.call(ask, [line, read, near, data])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic

@@ -16,15 +16,41 @@ from typing import Any
 import numpy as np
 from numba import cfunc, from_dtype, njit, types
 
-from xpnet.devices.cpu.native import AS_IT_IS, TRANSPOSED, gemm, kept_on_disk, matrix, number, share, vector, word
+from xpnet.devices.cpu.native import (
+    AS_IT_IS,
+    TRANSPOSED,
+    gemm,
+    kept_on_disk,
+    matrix,
+    number,
+    prefetch,
+    share,
+    vector,
+    word,
+)
 
 OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
 
-FEW_ROWS = 48
+FEW_ROWS = 32
 """Rows for each part below which a product is cut by columns: each part packs all of the other operand."""
+
+TILE = (32, 64, 256)
+"""Rows, columns and inner length of products below a million multiply-adds, which OpenBLAS makes without packing."""
+
+NARROW = 512
+"""Columns up to which tiles that read their operands as they lie beat one product that packs them."""
+
+MANY, MANY_TRANSPOSED = 64, 48
+"""Rows up to which they do so with more columns, and where columns of b lie side by side."""
 
 BLOCK = 256
 """Rows whose results are still in the core's own cache when the next loop reads them."""
+
+AHEAD = 2
+"""Rows between the one that is gathered and the one that is asked for."""
+
+CACHE_LINE = 64
+"""Bytes."""
 
 LINE = 16
 """Numbers that a cut does not separate: two cores that write one cache line take it from each other."""
@@ -48,29 +74,63 @@ def _constant(value: float, dtype: np.dtype) -> np.ndarray:
 
 
 @njit(inline="always")
+def cut(shape, part, parts):
+    """The rows and the columns of a part of a product; (first, last + 1) of both."""
+    if shape[0] < FEW_ROWS * parts:
+        return (0, shape[0]), share(shape[1], part, parts, LINE)
+    return share(shape[0], part, parts, LINE), (0, shape[1])
+
+
+@njit(inline="always")
 def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns):
-    """The rows and columns (first, last + 1) of out <- alpha a b + beta out, a and b transposed where it says so.
+    """The rows and columns (first, last + 1) of out <- alpha a b + beta out, a and b transposed where it says so."""
+    inner = a.shape[0] if transpose_a else a.shape[1]
+    tile_rows, tile_columns, tile_inner = rows[1] - rows[0], columns[1] - columns[0], inner
+    in_place = (tile_rows <= MANY_TRANSPOSED) if transpose_b else (tile_rows <= MANY or out.shape[1] <= NARROW)
+    if blas[1] and in_place and tile_rows > 1 and inner > 1:  # of vectors BLAS makes simpler things
+        tile_rows, tile_columns, tile_inner = TILE
+    for i in range(rows[0], rows[1], tile_rows):
+        for j in range(columns[0], columns[1], tile_columns):
+            for k in range(0, inner, tile_inner):
+                _tile_product(
+                    blas[0],
+                    a,
+                    transpose_a,
+                    b,
+                    transpose_b,
+                    out,
+                    alpha,
+                    beta if k == 0 else type(beta)(1),
+                    (i, min(i + tile_rows, rows[1])),
+                    (j, min(j + tile_columns, columns[1])),
+                    (k, min(k + tile_inner, inner)),
+                )
+
+
+@njit
+def _tile_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns, inner):
+    """As BLAS has it.
 
     A row-major out = a b is a column-major out^T = b^T a^T, so that b goes first and every operand as it lies.
     """
-    inner, size = a.shape[0] if transpose_a else a.shape[1], out.itemsize
-    if rows[0] < rows[1] and columns[0] < columns[1]:
-        gemm(
-            blas,
-            TRANSPOSED if transpose_b else AS_IT_IS,
-            TRANSPOSED if transpose_a else AS_IT_IS,
-            columns[1] - columns[0],
-            rows[1] - rows[0],
-            inner,
-            alpha,
-            b.ctypes.data + size * columns[0] * (b.shape[1] if transpose_b else 1),
-            b.shape[1],
-            a.ctypes.data + size * rows[0] * (1 if transpose_a else a.shape[1]),
-            a.shape[1],
-            beta,
-            out.ctypes.data + size * (rows[0] * out.shape[1] + columns[0]),
-            out.shape[1],
-        )
+    size = out.itemsize
+    gemm(
+        blas,
+        TRANSPOSED if transpose_b else AS_IT_IS,
+        TRANSPOSED if transpose_a else AS_IT_IS,
+        columns[1] - columns[0],
+        rows[1] - rows[0],
+        inner[1] - inner[0],
+        alpha,
+        b.ctypes.data
+        + size * (columns[0] * b.shape[1] + inner[0] if transpose_b else inner[0] * b.shape[1] + columns[0]),
+        b.shape[1],
+        a.ctypes.data + size * (inner[0] * a.shape[1] + rows[0] if transpose_a else rows[0] * a.shape[1] + inner[0]),
+        a.shape[1],
+        beta,
+        out.ctypes.data + size * (rows[0] * out.shape[1] + columns[0]),
+        out.shape[1],
+    )
 
 
 def product(kind):
@@ -79,12 +139,9 @@ def product(kind):
     def node(arguments, part, parts):
         a, b, out = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, kind)
         alpha, beta = number(arguments, 9, kind), number(arguments, 10, kind)
-        transpose_a, transpose_b, blas = word(arguments, 11), word(arguments, 12), word(arguments, 13)
-        rows, columns = (0, out.shape[0]), (0, out.shape[1])
-        if out.shape[0] < FEW_ROWS * parts:
-            columns = share(out.shape[1], part, parts, LINE)
-        else:
-            rows = share(out.shape[0], part, parts, LINE)
+        transpose_a, transpose_b = word(arguments, 11), word(arguments, 12)
+        blas = word(arguments, 13), word(arguments, 14)
+        rows, columns = cut(out.shape, part, parts)
         block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns)
 
     return node
@@ -101,12 +158,8 @@ def _affine(activate):
                 vector(arguments, 6, kind),
                 matrix(arguments, 8, kind),
             )
-            blas = word(arguments, 11)
-            rows, columns = (0, out.shape[0]), (0, out.shape[1])
-            if out.shape[0] < FEW_ROWS * parts:
-                columns = share(out.shape[1], part, parts, LINE)
-            else:
-                rows = share(out.shape[0], part, parts, LINE)
+            blas = word(arguments, 11), word(arguments, 12)
+            rows, columns = cut(out.shape, part, parts)
             for start in range(rows[0], rows[1], BLOCK):
                 block = (start, min(start + BLOCK, rows[1]))
                 block_product(blas, x, 0, w, 0, out, kind(1), kind(0), block, columns)
@@ -133,27 +186,45 @@ affine = _affine(_same)
 affine_relu = _affine(_relu)
 
 
-def masked_product(kind):
-    """out <- dz w^T where y > 0, else 0; sums[part] <- its sum over the part's rows.
+def _backward(derive):
+    """The factory of out <- derive(dz w^T, aux); sums[part] <- its sum over the part's rows.
 
-    Words: dz, w, y, out, sums, blas.
+    Words: dz, w, aux, out, sums, blas.
     """
 
-    def node(arguments, part, parts):
-        dz, w, y = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, kind)
-        out, sums, blas = matrix(arguments, 9, kind), matrix(arguments, 12, kind)[part], word(arguments, 15)
-        rows, zero = share(out.shape[0], part, parts, LINE), kind(0)
-        sums[:] = zero
-        for start in range(rows[0], rows[1], BLOCK):
-            block = (start, min(start + BLOCK, rows[1]))
-            block_product(blas, dz, 0, w, 1, out, kind(1), zero, block, (0, out.shape[1]))
-            for i in range(block[0], block[1]):
-                for j in range(out.shape[1]):
-                    v = out[i, j] if y[i, j] > zero else zero
-                    out[i, j] = v
-                    sums[j] += v
+    def factory(aux_kind, kind):
+        def node(arguments, part, parts):
+            dz, w, aux = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, aux_kind)
+            out, sums = matrix(arguments, 9, kind), matrix(arguments, 12, kind)[part]
+            blas = word(arguments, 15), word(arguments, 16)
+            rows = share(out.shape[0], part, parts, LINE)
+            sums[:] = kind(0)
+            for start in range(rows[0], rows[1], BLOCK):
+                block = (start, min(start + BLOCK, rows[1]))
+                block_product(blas, dz, 0, w, 1, out, kind(1), kind(0), block, (0, out.shape[1]))
+                for i in range(block[0], block[1]):
+                    for j in range(out.shape[1]):
+                        v = derive(out[i, j], aux[i, j])
+                        out[i, j] = v
+                        sums[j] += v
 
-    return node
+        return node
+
+    return factory
+
+
+@njit(inline="always", **OPTIONS)
+def _where_positive(dy, y):
+    return dy if y > 0 else type(dy)(0)
+
+
+@njit(inline="always", **OPTIONS)
+def _times(dy, slope):
+    return dy * slope
+
+
+backward_by_output = _backward(_where_positive)
+backward_by_slope = _backward(_times)
 
 
 def sum_of_parts(kind, result):
@@ -170,6 +241,15 @@ def sum_of_parts(kind, result):
     return node
 
 
+@njit(inline="always")
+def ask_for_row(source, index, i, last):
+    """Have the cache load the row that will be gathered i-th: rows in random order are no processor's guess."""
+    if i < last:
+        size = source.shape[1] * source.itemsize
+        for offset in range(0, size + CACHE_LINE, CACHE_LINE):
+            prefetch(np.int64(source.ctypes.data + index[i] * size + offset))
+
+
 def gather(source_kind, kind):
     """out <- source[index] * scale. Words: source, index, out, scale."""
 
@@ -179,6 +259,7 @@ def gather(source_kind, kind):
         first, last = share(out.shape[0], part, parts, 1)
         for i in range(first, last):
             row = index[i]
+            ask_for_row(source, index, i + AHEAD, last)
             for j in range(out.shape[1]):
                 out[i, j] = source[row, j] * scale
 
@@ -194,6 +275,7 @@ def gather_shifted(source_kind, kind):
         first, last = share(out.shape[0], part, parts, 1)
         for i in range(first, last):
             row = index[i]
+            ask_for_row(source, index, i + AHEAD, last)
             for j in range(out.shape[1]):
                 out[i, j] = source[row, j] * scale - shift[j]
 
@@ -209,6 +291,7 @@ def take(kind):
         first, last = share(out.shape[0], part, parts, 1)
         for i in range(first, last):
             row = index[i]
+            ask_for_row(source, index, i + AHEAD, last)
             for j in range(out.shape[1]):
                 out[i, j] = source[row, j]
 

@@ -61,18 +61,17 @@ def affine_weights(k: Table, x: Array, dz: Array, *, out: Array, alpha: Any = 1.
 
 def _affine(node: Callable[..., Any], k: Table, x: Array, w: Array, b: Array, out: Array) -> None:
     parts = k.device.parts(products=x.shape[0] * w.size)
-    k.device.do(node, x, w, b, out, native.blas(out.dtype), kinds=(out.dtype,), parts=parts)
+    k.device.do(node, x, w, b, out, *native.blas(out.dtype), kinds=(out.dtype,), parts=parts)
 
 
 def hidden_backward(k: Table, dz: Array, w: Array, *, activation: str, aux: Array, out: Array, db: Array) -> None:
-    """For relu the product with the mask and the bias gradient."""
-    if activation != "relu":
-        return k.reference.hidden_backward(dz, w, activation=activation, aux=aux, out=out, db=db)
+    """The product with the slope and the bias gradient."""
     parts = k.device.parts(products=dz.shape[0] * w.size)
     sums = k.scratch("sums", (parts, len(db)), db.dtype)
-    kinds = (out.dtype,)
-    k.device.do(nodes.masked_product, dz, w, aux, out, sums, native.blas(out.dtype), kinds=kinds, parts=parts)
-    return k.device.do(nodes.sum_of_parts, sums, db, kinds=kinds * 2)
+    node = nodes.backward_by_output if activation == "relu" else nodes.backward_by_slope
+    kinds = (aux.dtype, out.dtype)
+    k.device.do(node, dz, w, aux, out, sums, *native.blas(out.dtype), kinds=kinds, parts=parts)
+    k.device.do(nodes.sum_of_parts, sums, db, kinds=(db.dtype, db.dtype))
 
 
 def softmax_cross_entropy(
