@@ -18,7 +18,7 @@ from xpnet.devices.cpu.tape import Replay, Tape
 from xpnet.devices.cpu.twins import TWINS
 from xpnet.devices.plain import Plain
 
-PRODUCT_WORK = 2**18
+PRODUCT_WORK = 2**16
 """Multiply-adds that are worth a thread."""
 
 LOOP_WORK = 2**14

@@ -32,7 +32,10 @@ from xpnet.devices.cpu.native import (
 OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
 
 FEW_ROWS = 32
-"""Rows for each part below which a product is cut by columns: each part packs all of the other operand."""
+"""Rows for each part below which a product is cut by columns, or by rows of the weights.
+
+So each core has rows of the weights to itself, forward, backward and in their update, and they stay in its cache.
+"""
 
 TILE = (32, 64, 256)
 """Rows, columns and inner length of products below a million multiply-adds, which OpenBLAS makes without packing."""
@@ -82,16 +85,18 @@ def cut(shape, part, parts):
 
 
 @njit(inline="always")
-def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns):
-    """The rows and columns (first, last + 1) of out <- alpha a b + beta out, a and b transposed where it says so."""
-    inner = a.shape[0] if transpose_a else a.shape[1]
-    tile_rows, tile_columns, tile_inner = rows[1] - rows[0], columns[1] - columns[0], inner
+def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns, inner):
+    """These rows and columns, (first, last + 1), of out <- alpha a b + beta out, where it says so of a^T and b^T.
+
+    Of the columns of a and the rows of b only those of `inner`.
+    """
+    tile_rows, tile_columns, tile_inner = rows[1] - rows[0], columns[1] - columns[0], inner[1] - inner[0]
     in_place = (tile_rows <= MANY_TRANSPOSED) if transpose_b else (tile_rows <= MANY or out.shape[1] <= NARROW)
-    if blas[1] and in_place and tile_rows > 1 and inner > 1:  # of vectors BLAS makes simpler things
+    if blas[1] and in_place and tile_rows > 1 and tile_inner > 1:  # of vectors BLAS makes simpler things
         tile_rows, tile_columns, tile_inner = TILE
     for i in range(rows[0], rows[1], tile_rows):
         for j in range(columns[0], columns[1], tile_columns):
-            for k in range(0, inner, tile_inner):
+            for k in range(inner[0], inner[1], tile_inner):
                 _tile_product(
                     blas[0],
                     a,
@@ -100,10 +105,10 @@ def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, 
                     transpose_b,
                     out,
                     alpha,
-                    beta if k == 0 else type(beta)(1),
+                    beta if k == inner[0] else type(beta)(1),
                     (i, min(i + tile_rows, rows[1])),
                     (j, min(j + tile_columns, columns[1])),
-                    (k, min(k + tile_inner, inner)),
+                    (k, min(k + tile_inner, inner[1])),
                 )
 
 
@@ -142,7 +147,8 @@ def product(kind):
         transpose_a, transpose_b = word(arguments, 11), word(arguments, 12)
         blas = word(arguments, 13), word(arguments, 14)
         rows, columns = cut(out.shape, part, parts)
-        block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns)
+        inner = (0, a.shape[0] if transpose_a else a.shape[1])
+        block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, columns, inner)
 
     return node
 
@@ -158,14 +164,47 @@ def _affine(activate):
                 vector(arguments, 6, kind),
                 matrix(arguments, 8, kind),
             )
-            blas = word(arguments, 11), word(arguments, 12)
-            rows, columns = cut(out.shape, part, parts)
-            for start in range(rows[0], rows[1], BLOCK):
-                block = (start, min(start + BLOCK, rows[1]))
-                block_product(blas, x, 0, w, 0, out, kind(1), kind(0), block, columns)
-                for i in range(block[0], block[1]):
-                    for j in range(columns[0], columns[1]):
+            blas, columns = (word(arguments, 11), word(arguments, 12)), (0, out.shape[1])
+            first, last = share(out.shape[0], part, parts, LINE)
+            for start in range(first, last, BLOCK):
+                rows = (start, min(start + BLOCK, last))
+                block_product(blas, x, 0, w, 0, out, kind(1), kind(0), rows, columns, (0, w.shape[0]))
+                for i in range(rows[0], rows[1]):
+                    for j in range(columns[1]):
                         out[i, j] = activate(out[i, j] + b[j])
+
+        return node
+
+    return factory
+
+
+def product_of_part(kind):
+    """sums[part] <- x w over the part's rows of w, which no other core's cache needs. Words: x, w, sums, blas."""
+
+    def node(arguments, part, parts):
+        x, w, sums = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, kind)
+        blas, count = (word(arguments, 9), word(arguments, 10)), x.shape[0]
+        out = sums[part * count : (part + 1) * count]
+        inner = share(w.shape[0], part, parts, LINE)
+        block_product(blas, x, 0, w, 0, out, kind(1), kind(0), (0, count), (0, w.shape[1]), inner)
+
+    return node
+
+
+def _activation_of_sum(activate):
+    """The factory of out <- activate(the sum of the parts' products + b). Words: sums, b, out."""
+
+    def factory(kind):
+        def node(arguments, part, parts):
+            sums, b, out = matrix(arguments, 0, kind), vector(arguments, 3, kind), matrix(arguments, 5, kind)
+            count = out.shape[0]
+            first, last = share(count, part, parts, 1)
+            for i in range(first, last):
+                for j in range(out.shape[1]):
+                    z = b[j]
+                    for k in range(i, sums.shape[0], count):
+                        z += sums[k, j]
+                    out[i, j] = activate(z)
 
         return node
 
@@ -182,8 +221,8 @@ def _relu(z):
     return type(z)(0) if z <= 0 else z
 
 
-affine = _affine(_same)
-affine_relu = _affine(_relu)
+affine, activation_of_sum = _affine(_same), _activation_of_sum(_same)
+affine_relu, relu_of_sum = _affine(_relu), _activation_of_sum(_relu)
 
 
 def _backward(derive):
@@ -197,13 +236,13 @@ def _backward(derive):
             dz, w, aux = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, aux_kind)
             out, sums = matrix(arguments, 9, kind), matrix(arguments, 12, kind)[part]
             blas = word(arguments, 15), word(arguments, 16)
-            rows = share(out.shape[0], part, parts, LINE)
+            rows, columns = cut(out.shape, part, parts)
             sums[:] = kind(0)
             for start in range(rows[0], rows[1], BLOCK):
                 block = (start, min(start + BLOCK, rows[1]))
-                block_product(blas, dz, 0, w, 1, out, kind(1), kind(0), block, (0, out.shape[1]))
+                block_product(blas, dz, 0, w, 1, out, kind(1), kind(0), block, columns, (0, w.shape[1]))
                 for i in range(block[0], block[1]):
-                    for j in range(out.shape[1]):
+                    for j in range(columns[0], columns[1]):
                         v = derive(out[i, j], aux[i, j])
                         out[i, j] = v
                         sums[j] += v

@@ -26,6 +26,8 @@ WIDEST = 64
 EXPONENTIAL = 16
 """How many numbers read and written take as long as an exponential."""
 
+LINEAR = nodes.affine, nodes.activation_of_sum
+
 CACHE_LINE = 8
 """Float64 numbers that keep the sums of two parts apart."""
 
@@ -39,14 +41,15 @@ def hidden_forward(
     k: Table, x: Array, w: Array, b: Array, *, activation: str, out: Array, aux: Array | None = None
 ) -> None:
     """The product with the bias and, where it is relu, the activation."""
-    _affine(nodes.affine_relu if activation == "relu" else nodes.affine, k, x, w, b, out)
+    node, of_sum = (nodes.affine_relu, nodes.relu_of_sum) if activation == "relu" else LINEAR
+    _affine(node, of_sum, k, x, w, b, out)
     if activation != "relu":
         getattr(k, activation)(out, out=out, slope=aux)
 
 
 def affine_forward(k: Table, x: Array, w: Array, b: Array, *, out: Array) -> None:
     """The product with the bias."""
-    _affine(nodes.affine, k, x, w, b, out)
+    _affine(*LINEAR, k, x, w, b, out)
 
 
 def affine_inputs(k: Table, dz: Array, w: Array, *, out: Array) -> None:
@@ -59,9 +62,14 @@ def affine_weights(k: Table, x: Array, dz: Array, *, out: Array, alpha: Any = 1.
     k.gemm(x.T, dz, out=out, alpha=alpha, beta=beta)
 
 
-def _affine(node: Callable[..., Any], k: Table, x: Array, w: Array, b: Array, out: Array) -> None:
-    parts = k.device.parts(products=x.shape[0] * w.size)
-    k.device.do(node, x, w, b, out, *native.blas(out.dtype), kinds=(out.dtype,), parts=parts)
+def _affine(node: Any, of_sum: Any, k: Table, x: Array, w: Array, b: Array, out: Array) -> None:
+    """The activation of x w + b, cut by rows of x, or, where these are few, by rows of w."""
+    parts, kinds, blas = k.device.parts(products=x.shape[0] * w.size), (out.dtype,), native.blas(out.dtype)
+    if parts == 1 or len(x) >= nodes.FEW_ROWS * parts:
+        return k.device.do(node, x, w, b, out, *blas, kinds=kinds, parts=parts)
+    sums = k.scratch("products", (parts * len(x), len(b)), out.dtype)
+    k.device.do(nodes.product_of_part, x, w, sums, *blas, kinds=kinds, parts=parts)
+    return k.device.do(of_sum, sums, b, out, kinds=kinds, parts=parts)
 
 
 def hidden_backward(k: Table, dz: Array, w: Array, *, activation: str, aux: Array, out: Array, db: Array) -> None:
