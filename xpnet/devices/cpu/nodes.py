@@ -55,6 +55,9 @@ AHEAD = 2
 CACHE_LINE = 64
 """Bytes."""
 
+ROWS = 4
+"""Rows that a cut does not separate: BLAS works on so many and more at a time."""
+
 LINE = 16
 """Numbers that a cut does not separate: two cores that write one cache line take it from each other."""
 
@@ -81,7 +84,7 @@ def cut(shape, part, parts):
     """The rows and the columns of a part of a product; (first, last + 1) of both."""
     if shape[0] < FEW_ROWS * parts:
         return (0, shape[0]), share(shape[1], part, parts, LINE)
-    return share(shape[0], part, parts, LINE), (0, shape[1])
+    return share(shape[0], part, parts, ROWS), (0, shape[1])
 
 
 @njit(inline="always")
@@ -165,7 +168,7 @@ def _affine(activate):
                 matrix(arguments, 8, kind),
             )
             blas, columns = (word(arguments, 11), word(arguments, 12)), (0, out.shape[1])
-            first, last = share(out.shape[0], part, parts, LINE)
+            first, last = share(out.shape[0], part, parts, ROWS)
             for start in range(first, last, BLOCK):
                 rows = (start, min(start + BLOCK, last))
                 block_product(blas, x, 0, w, 0, out, kind(1), kind(0), rows, columns, (0, w.shape[0]))
@@ -185,7 +188,7 @@ def product_of_part(kind):
         x, w, sums = matrix(arguments, 0, kind), matrix(arguments, 3, kind), matrix(arguments, 6, kind)
         blas, count = (word(arguments, 9), word(arguments, 10)), x.shape[0]
         out = sums[part * count : (part + 1) * count]
-        inner = share(w.shape[0], part, parts, LINE)
+        inner = share(w.shape[0], part, parts, ROWS)
         block_product(blas, x, 0, w, 0, out, kind(1), kind(0), (0, count), (0, w.shape[1]), inner)
 
     return node
@@ -348,7 +351,7 @@ def softmax_cross_entropy(class_kind, kind):
         sums, losses = matrix(arguments, 8, kind)[part], matrix(arguments, 11, types.float64)
         log_smallest, columns = number(arguments, 14, kind), z.shape[1]
         scale, total = kind(1 / z.shape[0]), 0.0
-        first, last = share(z.shape[0], part, parts, LINE)
+        first, last = share(z.shape[0], part, parts, ROWS)
         sums[:] = kind(0)
         for i in range(first, last):
             largest = z[i, 0]
@@ -379,7 +382,7 @@ def hits(class_kind, kind):
 
     def node(arguments, part, parts):
         z, t, counts = matrix(arguments, 0, kind), vector(arguments, 3, class_kind), matrix(arguments, 5, types.float64)
-        first, last = share(z.shape[0], part, parts, LINE)
+        first, last = share(z.shape[0], part, parts, ROWS)
         count = 0
         for i in range(first, last):
             best = 0
