@@ -8,6 +8,7 @@ cross-entropy, backward, update.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -60,6 +61,17 @@ class Case:
     def batches(self, steps: int) -> np.ndarray:
         """(steps, batch) row numbers, the order over and over."""
         return np.resize(self.order, (steps, self.batch))
+
+
+@dataclass(frozen=True, eq=False)
+class Product:
+    """out <- alpha a b + beta out."""
+
+    a: np.ndarray
+    b: np.ndarray
+    out: np.ndarray
+    alpha: float
+    beta: float
 
 
 class Engine(ABC):
@@ -123,33 +135,36 @@ class XpnetReference(Xpnet):
 
 
 class Gemm(Engine):
-    """Only the step's matrix products, through the BLAS that xpnet uses: the floor."""
+    """Only the step's matrix products, as xpnet makes them: the floor of its steps."""
 
     computes_losses = False
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
+        import xpnet
+
+        self.device = xpnet.device(case.device)
         self.products = products(case)
 
     def losses(self, steps: int) -> np.ndarray:
         return np.empty(0)
 
     def run(self, steps: int) -> None:
-        calls = [scipy_product(*product) for product in self.products]
-        for _ in range(steps):
-            for call in calls:
-                call()
+        repeated(self.device, self.products, steps)()
 
 
 class GemmBest(Gemm):
-    """The same, each product by the fastest library at hand (timed before)."""
+    """The same, each product by the fastest library at hand, over and over on its own: the floor of anybody's steps."""
 
     def run(self, steps: int) -> None:
-        if not hasattr(self, "calls"):
-            self.calls = [fastest(product) for product in self.products]
-        for _ in range(steps):
-            for call in self.calls:
-                call()
+        for product in self.products:
+            if product not in self.fastest:
+                self.fastest[product] = fastest(self.device, product)
+            self.fastest[product](steps)
+
+    @cached_property
+    def fastest(self) -> dict[Product, Callable[[int], None]]:
+        return {}
 
 
 class Torch(Engine):
@@ -307,61 +322,75 @@ def _change(case: Case, step: int, g: np.ndarray, m: np.ndarray, v: np.ndarray) 
     return 1e-3 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
 
 
-Product = tuple[np.ndarray, np.ndarray, np.ndarray, float, float]
-"""a, b, out, alpha, beta of out <- alpha a b + beta out."""
-
-
 def products(case: Case) -> list[Product]:
     """The matrix products of a step, as the program orders them."""
     rng = np.random.default_rng(0)
     h = [rng.random((case.batch, size), dtype=np.float32) for size in case.sizes]
     ws = [w.copy() for w in case.weights]
-    forward: list[Product] = [(h[i], w, h[i + 1], 1.0, 0.0) for i, w in enumerate(ws)]
-    backward: list[Product] = []
+    forward = [Product(h[i], w, h[i + 1], 1.0, 0.0) for i, w in enumerate(ws)]
+    backward = []
     for i in reversed(range(len(ws))):
         if i > 0:
-            backward.append((h[i + 1], ws[i].T, np.empty_like(h[i]), 1.0, 0.0))
+            backward.append(Product(h[i + 1], ws[i].T, np.empty_like(h[i]), 1.0, 0.0))
         rides = case.optimizer == "sgd"
-        backward.append((h[i].T, h[i + 1], ws[i], -1e-9 if rides else 1.0, 1.0 if rides else 0.0))
+        backward.append(Product(h[i].T, h[i + 1], ws[i], -1e-9 if rides else 1.0, 1.0 if rides else 0.0))
     return forward + backward
 
 
-def scipy_product(a: np.ndarray, b: np.ndarray, out: np.ndarray, alpha: float, beta: float) -> Any:
-    """A call of SciPy's sgemm."""
-    from scipy.linalg.blas import sgemm
+def repeated(device: Any, chosen: list[Product], steps: int) -> Callable[[], None]:
+    """These products in turn, so many times, as xpnet makes them."""
 
-    left, trans_a = (b.T, 0) if b.flags.c_contiguous else (b, 1)
-    right, trans_b = (a.T, 0) if a.flags.c_contiguous else (a, 1)
-    options = {"beta": beta, "c": out.T, "trans_a": trans_a, "trans_b": trans_b, "overwrite_c": 1}
-    return lambda: sgemm(alpha, left, right, **options)
+    def once(_: int) -> None:
+        for p in chosen:
+            device.gemm(p.a, p.b, out=p.out, alpha=p.alpha, beta=p.beta)
+
+    run: Callable[[], None] = device.capture(once, steps)
+    return run
 
 
-def fastest(product: Product) -> Any:
-    """The quickest way to this product among SciPy's, NumPy's and PyTorch's."""
+def fastest(device: Any, product: Product) -> Callable[[int], None]:
+    """The quickest of xpnet's, SciPy's, NumPy's and PyTorch's ways to make this product so many times."""
     import time
 
-    a, b, out, alpha, beta = product
-    ways = [scipy_product(*product)]
-    if beta == 0.0:
-        ways.append(lambda: np.matmul(a, b, out=out))
+    p = product
+    calls = [scipy_product(p)]
+    if p.beta == 0.0:
+        calls.append(lambda: np.matmul(p.a, p.b, out=p.out))
     try:
         import torch
     except ImportError:
         pass
     else:
-        ta, tb, tout = (torch.from_numpy(array) for array in (a, b, out))
-        ways.append(
-            (lambda: torch.mm(ta, tb, out=tout))
-            if beta == 0.0
-            else (lambda: tout.addmm_(ta, tb, beta=beta, alpha=alpha))
+        a, b, out = (torch.from_numpy(array) for array in (p.a, p.b, p.out))
+        calls.append(
+            (lambda: torch.mm(a, b, out=out))
+            if p.beta == 0.0
+            else (lambda: out.addmm_(a, b, beta=p.beta, alpha=p.alpha))
         )
 
-    def cost(way: Any) -> float:
-        costs = []
-        for _ in range(7):
-            start = time.perf_counter()
-            way()
-            costs.append(time.perf_counter() - start)
-        return float(np.median(costs))
+    def again(call: Callable[[], Any]) -> Callable[[int], None]:
+        def run(steps: int) -> None:
+            for _ in range(steps):
+                call()
+
+        return run
+
+    ways: list[Callable[[int], None]] = [lambda steps: repeated(device, [p], steps)(), *map(again, calls)]
+
+    def cost(way: Callable[[int], None]) -> float:
+        way(20)
+        start = time.perf_counter()
+        way(50)
+        return time.perf_counter() - start
 
     return min(ways, key=cost)
+
+
+def scipy_product(p: Product) -> Callable[[], Any]:
+    """A call of SciPy's sgemm."""
+    from scipy.linalg.blas import sgemm
+
+    left, trans_a = (p.b.T, 0) if p.b.flags.c_contiguous else (p.b, 1)
+    right, trans_b = (p.a.T, 0) if p.a.flags.c_contiguous else (p.a, 1)
+    options = {"beta": p.beta, "c": p.out.T, "trans_a": trans_a, "trans_b": trans_b, "overwrite_c": 1}
+    return lambda: sgemm(p.alpha, left, right, **options)

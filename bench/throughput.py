@@ -37,7 +37,7 @@ def work(pipe: Connection, name: str, case: Case) -> None:
         torch.set_num_threads(int(os.environ[THREADS[0]]))
     engine = ENGINES[name](case)
     pipe.send(engine.losses(CHECKED_STEPS) if engine.computes_losses else None)
-    engine.run(3)
+    engine.run(5)  # compiles, records, allocates
     start = time.perf_counter()
     engine.run(5)
     steps = max(3, int(5 * ROUND_SECONDS / (time.perf_counter() - start)))

@@ -5,6 +5,8 @@ Numba knows arrays and functions by their types; a tape (see `tape`) knows them 
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
@@ -24,6 +26,9 @@ WORDS = 32
 
 ARGUMENTS = 2
 """The first word that is an argument."""
+
+PATIENCE = 10_000
+"""Looks at a counter, of a few nanoseconds each, before a thread gives way to others."""
 
 AS_IT_IS, TRANSPOSED = ord("N"), ord("T")
 """BLAS's names for what is done to an operand."""
@@ -66,6 +71,16 @@ def blas(dtype: np.dtype) -> tuple[int, int]:
     return _PRODUCTS[dtype], int(any(library.get("architecture") in UNPACKED for library in libraries))
 
 
+@cache
+def yield_function() -> int:
+    """The address of the system's own way to let other threads run."""
+    if sys.platform == "win32":
+        system = ctypes.WinDLL("kernel32").SwitchToThread
+    else:
+        system = ctypes.CDLL(None).sched_yield
+    return ctypes.cast(system, ctypes.c_void_p).value or 0
+
+
 @intrinsic
 def pointer(typing: Any, address: Any, kind: Any) -> Any:
     """A pointer to numbers of that kind at an address."""
@@ -87,6 +102,18 @@ def call(typing: Any, function: Any, arguments: Any, part: Any, parts: Any) -> A
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 4), generate
+
+
+@intrinsic
+def give_way(typing: Any, function: Any) -> Any:
+    """Let other threads run: calls the system's function at that address."""
+
+    def generate(context, builder, signature, values):
+        kind = ir.FunctionType(ir.IntType(32), [])
+        builder.call(builder.inttoptr(values[0], kind.as_pointer()), [])
+        return context.get_dummy_value()
+
+    return types.void(types.int64), generate
 
 
 @intrinsic
@@ -191,8 +218,18 @@ def share(n, part, parts, unit):
     return min(units * part // parts * unit, n), min(units * (part + 1) // parts * unit, n)
 
 
-@compiled(types.void(*[types.int64] * 8))
-def walk(words, strides, desk, counter, length, count, part, threads):
+@njit(inline="always")
+def wait_for(counter, count, yield_to):
+    """Return once the counter has come that far; a thread that waits long may keep the last one from its processor."""
+    looks = 0
+    while fetch(counter) < count:
+        looks += 1
+        if looks > PATIENCE:
+            give_way(yield_to)
+
+
+@compiled(types.void(*[types.int64] * 9))
+def walk(words, strides, desk, counter, yield_to, length, count, part, threads):
     """One thread's way along the tape, `count` times."""
     met = 0
     for s in range(count):
@@ -206,5 +243,4 @@ def walk(words, strides, desk, counter, length, count, part, threads):
             if threads > 1:
                 met += threads
                 add(counter, 1)
-                while fetch(counter) < met:
-                    pass
+                wait_for(counter, met, yield_to)

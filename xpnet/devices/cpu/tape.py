@@ -15,7 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.devices.cpu.native import WORDS, walk
+from xpnet.devices.cpu.native import WORDS, walk, yield_function
+from xpnet.errors import DeviceError
+
+NOBODY_WAITS = 2**62
+"""A count that nobody's comes up to."""
 
 _Callback = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int64)
 
@@ -90,8 +94,15 @@ class Replay:
         """Walk: this thread and, where there are more parts, others for as long as it takes."""
         self._desks[-1] = 0
         team = [threading.Thread(target=self._walk, args=(part,), daemon=True) for part in range(1, self._threads)]
-        for thread in team:
-            thread.start()
+        try:
+            for thread in team:
+                thread.start()
+        except RuntimeError as error:
+            self._desks[-1] = NOBODY_WAITS  # for those who will not come
+            raise DeviceError(
+                f"cpu: the system gives no more than {threading.active_count()} threads, expected {self._threads} for "
+                "this run; set OMP_NUM_THREADS to a smaller number."
+            ) from error
         self._walk(0)
         for thread in team:
             thread.join()
@@ -99,4 +110,5 @@ class Replay:
 
     def _walk(self, part: int) -> None:
         arrays = self._words, self._strides, self._desks[part], self._desks[-1]
-        walk(*(array.ctypes.data for array in arrays), len(self._words), self._count, part, self._threads)
+        addresses = (array.ctypes.data for array in arrays)
+        walk(*addresses, yield_function(), len(self._words), self._count, part, self._threads)
