@@ -96,20 +96,20 @@ class Cpu(Plain):
 
     def gemm(self, a: Array, b: Array, *, out: Array, alpha: Any = 1.0, beta: Any = 0.0) -> Array:
         """out <- alpha a b + beta out, part by part, and without a copy."""
-        kind, transpose_a, transpose_b = out.dtype, not a.flags.c_contiguous, not b.flags.c_contiguous
-        self.do(
-            nodes.product,
-            a.T if transpose_a else a,
-            b.T if transpose_b else b,
-            out,
-            constant(alpha, kind),
-            constant(beta, kind),
-            int(transpose_a),
-            int(transpose_b),
-            *native.blas(kind),
-            kinds=(kind,),
-            parts=self.parts(products=a.size * b.shape[1]),
-        )
+        kinds, transpose_a, transpose_b = (out.dtype,), not a.flags.c_contiguous, not b.flags.c_contiguous
+        scales = constant(alpha, out.dtype), constant(beta, out.dtype)
+        parts, blas = self.parts(products=a.size * b.shape[1]), native.blas(out.dtype)
+        if transpose_a or transpose_b or nodes.many_rows(out, parts):
+            left, right = (array.T if turned else array for array, turned in ((a, transpose_a), (b, transpose_b)))
+            turned = int(transpose_a), int(transpose_b)
+            self.do(nodes.product, left, right, out, *scales, *turned, *blas, kinds=kinds, parts=parts)
+        else:
+            key = (parts * out.shape[0], out.shape[1]), out.dtype.char
+            if key not in self._products:
+                self._products[key] = self.empty(*key)
+            sums = self._products[key]
+            self.do(nodes.product_of_part, a, b, sums, *blas, kinds=kinds, parts=parts)
+            self.do(nodes.sum_of_products, sums, out, *scales, kinds=kinds, parts=parts)
         return out
 
     def scheduled(self, kernel: Callable[..., Any]) -> Callable[..., Any]:

@@ -62,6 +62,11 @@ LINE = 16
 """Numbers that a cut does not separate: two cores that write one cache line take it from each other."""
 
 
+def many_rows(out: np.ndarray, parts: int) -> bool:
+    """Whether a product is cut by its own rows."""
+    return parts == 1 or len(out) >= FEW_ROWS * parts
+
+
 @cache
 def compiled(factory: Callable[..., Any], *dtypes: np.dtype) -> Any:
     """The node as machine code for these dtypes; has an `address`. Kept on disk where there is a place for it."""
@@ -190,6 +195,24 @@ def product_of_part(kind):
         out = sums[part * count : (part + 1) * count]
         inner = share(w.shape[0], part, parts, ROWS)
         block_product(blas, x, 0, w, 0, out, kind(1), kind(0), (0, count), (0, w.shape[1]), inner)
+
+    return node
+
+
+def sum_of_products(kind):
+    """out <- alpha (the sum of the parts' products) + beta out. Words: sums, out, alpha, beta."""
+
+    def node(arguments, part, parts):
+        sums, out = matrix(arguments, 0, kind), matrix(arguments, 3, kind)
+        alpha, beta = number(arguments, 6, kind), number(arguments, 7, kind)
+        count = out.shape[0]
+        first, last = share(count, part, parts, 1)
+        for i in range(first, last):
+            for j in range(out.shape[1]):
+                total = kind(0)
+                for k in range(i, sums.shape[0], count):
+                    total += sums[k, j]
+                out[i, j] = alpha * total + (beta * out[i, j] if beta != 0 else kind(0))
 
     return node
 

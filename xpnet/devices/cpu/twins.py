@@ -65,7 +65,7 @@ def affine_weights(k: Table, x: Array, dz: Array, *, out: Array, alpha: Any = 1.
 def _affine(node: Any, of_sum: Any, k: Table, x: Array, w: Array, b: Array, out: Array) -> None:
     """The activation of x w + b, cut by rows of x, or, where these are few, by rows of w."""
     parts, kinds, blas = k.device.parts(products=x.shape[0] * w.size), (out.dtype,), native.blas(out.dtype)
-    if parts == 1 or len(x) >= nodes.FEW_ROWS * parts:
+    if nodes.many_rows(out, parts):
         return k.device.do(node, x, w, b, out, *blas, kinds=kinds, parts=parts)
     sums = k.scratch("products", (parts * len(x), len(b)), out.dtype)
     k.device.do(nodes.product_of_part, x, w, sums, *blas, kinds=kinds, parts=parts)
