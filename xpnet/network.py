@@ -6,13 +6,14 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from xpnet import kernels
 from xpnet.data import Label, check_samples
-from xpnet.data.sources import open_source
+from xpnet.data.sources import Source, open_source
 from xpnet.data.transform import InputTransform
 from xpnet.devices import Array, Device
 from xpnet.devices import device as open_device
@@ -30,6 +31,9 @@ LARGEST = 2**48
 
 PREDICTION_ROWS = 1024
 """Samples that go through the network at a time when it predicts."""
+
+PREDICTION_PORTION = 16 * PREDICTION_ROWS
+"""Samples that are on the device at a time."""
 
 
 class Parameters:
@@ -170,19 +174,27 @@ class MLP:
         x = check_samples(x)
         if x.shape[1] != self.sizes[0]:
             raise XpnetError(f"X: got samples of {x.shape[1]} values, expected {self.sizes[0]}, as in training.")
-        k, device = self.k, self.device
-        rows = min(PREDICTION_ROWS, x.shape[0])
-        buffers = [device.empty((rows, size), self.dtype) for size in self.sizes]
+        device, rows = self.device, min(PREDICTION_ROWS, x.shape[0])
+        h = [device.empty((rows, size), self.dtype) for size in self.sizes[:-1]]
+        outputs = device.empty((min(PREDICTION_PORTION, x.shape[0]), self.sizes[-1]), self.dtype)
         result = np.empty((x.shape[0], self.sizes[-1]), self.dtype)
-        for start in range(0, len(result), rows):
-            block = x[start : start + rows]
-            n = block.shape[0]
-            h = [buffer[:n] for buffer in buffers]
-            open_source(device, block, self.transform, self.dtype).gather(k, k.iota(n, np.int64), out=h[0])
-            self.forward(h)
-            getattr(k, output)(h[-1], out=h[-1])
-            result[start : start + n] = device.to_host(h[-1])
+        for start in range(0, len(result), PREDICTION_PORTION):
+            portion = x[start : start + PREDICTION_PORTION]
+            source, n = open_source(device, portion, self.transform, self.dtype), portion.shape[0]
+            full, rest = divmod(n, rows)
+            step = partial(self._predict, source, h, outputs, output)
+            device.run(partial(step, 0, rows), full)
+            device.run(partial(step, full, rest), int(rest > 0))
+            result[start : start + n] = device.to_host(outputs[:n])
         return result
+
+    def _predict(self, source: Source, h: list[Array], outputs: Array, output: str, first: int, n: int, i: int) -> None:
+        """That function of the n samples of block first + i, into their rows of `outputs`; h is room for a block."""
+        start = (first + i) * len(h[0])
+        z = outputs[start : start + n]
+        inputs = source.rows(self.k, start, h[0][:n])
+        self.forward([inputs, *(y[:n] for y in h[1:]), z])
+        getattr(self.k, output)(z, out=z)
 
     def summary(self) -> str:
         """A table of the layers: shape, parameters and multiply-adds for one sample."""

@@ -29,6 +29,14 @@ class DenseSource:
         """out: (B, I) <- the samples of these numbers, as the network sees them."""
         k.gather(self.samples, index, scale=self.scale, shift=self.shift, out=out)
 
+    def rows(self, k: Table, start: int, out: Array) -> Array:
+        """The samples from `start` on, as many as `out` has rows; in `out`, or as they lie if nothing is done to them."""
+        stop = start + len(out)
+        if self.samples.dtype == out.dtype and self.scale is None and self.shift is None:
+            return self.samples[start:stop]
+        self.gather(k, k.iota(len(self.samples), np.int64)[start:stop], out=out)
+        return out
+
 
 class SparseSource:
     """Samples of few non-zeros, each row padded to the same number of entries; made dense while they are gathered."""
@@ -41,6 +49,11 @@ class SparseSource:
     def gather(self, k: Table, index: Array, *, out: Array) -> None:
         """out: (B, I) <- the samples of these numbers, as the network sees them."""
         k.gather_sparse(self.columns, self.values, index, scale=self.scale, shift=self.shift, out=out)
+
+    def rows(self, k: Table, start: int, out: Array) -> Array:
+        """out <- the samples from `start` on, as many as it has rows."""
+        self.gather(k, k.iota(len(self.columns), np.int64)[start : start + len(out)], out=out)
+        return out
 
 
 Source = DenseSource | SparseSource

@@ -79,6 +79,11 @@ class Device:
         xp.multiply(out, beta, out=out)
         return xp.add(out, product, out=out)
 
+    def run(self, step: Callable[[int], None], count: int) -> None:
+        """step(0), ..., step(count - 1), once; what `capture` asks of a run is asked of a step."""
+        for i in range(count):
+            step(i)
+
     def scheduled(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
         """What a table of kernels calls for a reference of its own: here the kernel itself."""
         return kernel

@@ -363,6 +363,30 @@ def take(kind):
     return node
 
 
+def softmax(kind):
+    """y <- softmax(z), row by row; y may be z. Words: z, y."""
+
+    def node(arguments, part, parts):
+        z, y = matrix(arguments, 0, kind), matrix(arguments, 3, kind)
+        columns = z.shape[1]
+        first, last = share(z.shape[0], part, parts, ROWS)
+        for i in range(first, last):
+            largest = z[i, 0]
+            for j in range(1, columns):
+                if z[i, j] > largest:
+                    largest = z[i, j]
+            normalizer = kind(0)
+            for j in range(columns):
+                e = math.exp(z[i, j] - largest)
+                y[i, j] = e
+                normalizer += e
+            factor = kind(1) / normalizer
+            for j in range(columns):
+                y[i, j] *= factor
+
+    return node
+
+
 def softmax_cross_entropy(class_kind, kind):
     """dz <- (softmax(z) - one_hot(t)) / B; sums[part] <- its sum over the part's rows, losses[part] the losses'.
 

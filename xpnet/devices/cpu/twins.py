@@ -52,6 +52,12 @@ def affine_forward(k: Table, x: Array, w: Array, b: Array, *, out: Array) -> Non
     _affine(*LINEAR, k, x, w, b, out)
 
 
+def linear(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
+    """Nothing, where it is in place and nobody asks for the slope."""
+    if out is not z or slope is not None:
+        k.reference.linear(z, out=out, slope=slope)
+
+
 def affine_inputs(k: Table, dz: Array, w: Array, *, out: Array) -> None:
     """The product."""
     k.gemm(dz, w.T, out=out)
@@ -80,6 +86,14 @@ def hidden_backward(k: Table, dz: Array, w: Array, *, activation: str, aux: Arra
     kinds = (aux.dtype, out.dtype)
     k.device.do(node, dz, w, aux, out, sums, *native.blas(out.dtype), kinds=kinds, parts=parts)
     k.device.do(nodes.sum_of_parts, sums, db, kinds=(db.dtype, db.dtype))
+
+
+def softmax(k: Table, z: Array, *, out: Array) -> None:
+    """Row by row."""
+    if z.shape[1] > WIDEST:
+        return k.reference.softmax(z, out=out)
+    parts = k.device.parts(numbers=2 * EXPONENTIAL * z.size)
+    return k.device.do(nodes.softmax, z, out, kinds=(z.dtype,), parts=parts)
 
 
 def softmax_cross_entropy(
@@ -229,10 +243,12 @@ TWINS: dict[str, Callable[..., Any]] = {
     for twin in (
         hidden_aux,
         affine_forward,
+        linear,
         affine_inputs,
         affine_weights,
         hidden_forward,
         hidden_backward,
+        softmax,
         softmax_cross_entropy,
         hits,
         gather,

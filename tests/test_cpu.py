@@ -1,0 +1,214 @@
+"""The CPU device: kernels cut into parts for several threads, runs on tapes, and a BLAS that stays out of their way."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+import xpnet
+from xpnet import kernels
+from xpnet.devices.cpu import nodes, tape
+from xpnet.errors import DeviceError
+
+THREADS = (1, 2, 3)
+SHAPES = ((1, 784, 300), (5, 300, 100), (40, 784, 301), (70, 1100, 600), (200, 129, 67), (601, 300, 100))
+"""Rows, inputs and outputs: beyond every rule on shapes, on both sides."""
+
+
+def cpu(threads: int):
+    device = xpnet.device("cpu")
+    device.threads = threads
+    return device
+
+
+def normal(*shape: int) -> np.ndarray:
+    return np.random.default_rng(sum(shape)).normal(size=shape).astype(np.float32)
+
+
+def assert_close(actual, expected):
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_products_cut_into_parts_and_tiles_are_the_products(shape, threads):
+    device, (rows, inputs, outputs) = cpu(threads), shape
+    x, w, dz = normal(rows, inputs), normal(inputs, outputs), normal(rows, outputs)
+    for a, b in ((x, w), (dz, w.T), (x.T, dz)):
+        before = normal(len(a), b.shape[1])
+        exact = a.astype(np.float64) @ b.astype(np.float64)
+        assert_close(device.gemm(a, b, out=np.full_like(before, np.nan)), exact)
+        alpha, beta = np.float32(-0.5).reshape(()), np.float32(0.25).reshape(())
+        assert_close(device.gemm(a, b, out=before.copy(), alpha=alpha, beta=beta), 0.25 * before - 0.5 * exact)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_hidden_layers_cut_into_parts_are_the_references(activation, shape, threads):
+    rows, inputs, outputs = shape
+    x, w, b, dz = normal(rows, inputs), normal(inputs, outputs) / 30, normal(outputs), normal(rows, outputs)
+    results = []
+    for k in (kernels.on(cpu(threads)), kernels.on(xpnet.device("numpy"))):
+        y, db, dx = np.full((rows, outputs), np.nan, np.float32), np.full(inputs, np.nan, np.float32), np.empty_like(x)
+        aux = k.hidden_aux(y, activation=activation)
+        k.hidden_forward(x, w, b, activation=activation, out=y, aux=aux)
+        below = x.copy()
+        aux_below = k.hidden_aux(below, activation=activation)
+        if aux_below is not below:
+            getattr(k, activation)(below, out=below, slope=aux_below)
+        k.hidden_backward(dz, w, activation=activation, aux=aux_below, out=dx, db=db)
+        z = np.full_like(y, np.nan)
+        k.affine_forward(x, w, b, out=z)
+        results.append((y, z, dx, db))
+    for actual, expected in zip(*results, strict=True):
+        assert_close(actual, expected)
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("rows", [3, 700, 5000])
+def test_losses_hits_and_gathers_cut_into_parts_are_the_references(rows, threads):
+    z, t = normal(rows, 10), np.random.default_rng(0).integers(0, 10, rows).astype(np.int32)
+    source = np.random.default_rng(1).integers(0, 256, (1000, 50)).astype(np.uint8)
+    index = np.random.default_rng(2).integers(0, 1000, rows)
+    results = []
+    for k in (kernels.on(cpu(threads)), kernels.on(xpnet.device("numpy"))):
+        dz, db, p, x = np.empty_like(z), np.empty(10, np.float32), np.empty_like(z), np.empty((rows, 50), np.float32)
+        loss, hits, norm = (np.empty((), np.float32) for _ in range(3))
+        k.softmax_cross_entropy(z, t, out=dz, db=db, loss=loss)
+        k.hits(z, t, output="softmax", out=hits)
+        k.softmax(z, out=p)
+        k.gather(source, index, scale=1 / 255, shift=np.full(50, 0.5, np.float32), out=x)
+        k.squared_norm(z.reshape(-1), out=norm)
+        results.append((dz, db, p, x, loss, hits, norm))
+    for actual, expected in zip(*results, strict=True):
+        assert_close(actual, expected)
+
+
+def trained(threads: int, batch: int, steps: int = 6, optimizer=None) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rows = max(batch * steps, 20)
+    x, y = rng.normal(size=(rows, 784)).astype(np.float32), np.arange(rows) % 10
+    network = xpnet.MLP((784, 300, 100, 10), device=cpu(threads) if threads else "numpy")
+    trainer = xpnet.Trainer(network, optimizer=optimizer or xpnet.SGD(0.05), batch_size=batch, epochs=2, seed=1)
+    return network.parameters.flat, trainer.fit(x, y).step_losses
+
+
+@pytest.mark.parametrize("threads", THREADS)
+@pytest.mark.parametrize("batch", [1, 16, 100])
+def test_every_number_of_threads_trains_the_same_and_twice_the_same_bits(threads, batch):
+    (flat, losses), (flat_too, losses_too) = trained(threads, batch), trained(threads, batch)
+    np.testing.assert_array_equal(flat, flat_too)
+    np.testing.assert_array_equal(losses, losses_too)
+    np.testing.assert_allclose(losses, trained(0, batch)[1], rtol=1e-4, atol=1e-5)
+
+
+def test_adam_cut_into_parts_trains_the_same():
+    np.testing.assert_allclose(trained(3, 50, 3, xpnet.Adam())[1], trained(0, 50, 3, xpnet.Adam())[1], rtol=1e-3)
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_runs_are_repeated_with_arrays_that_move(compiled):
+    """Ten runs that are recorded as one that moves; a kernel that is not compiled has each of them recorded."""
+    device = xpnet.device("cpu")
+    k = kernels.on(device)
+    z = normal(10, 4, 6)
+    out = np.full_like(z, np.nan)
+    kernel = k.softmax if compiled else k.reference.softmax
+    replay = device.capture(lambda i: kernel(z[i], out=out[i]), 10)
+    assert np.isnan(out).all(), "recording does nothing"
+    for _ in range(2):
+        out[...] = np.nan
+        replay()
+        expected = np.exp(z) / np.exp(z).sum(axis=-1, keepdims=True)
+        np.testing.assert_allclose(out, expected, rtol=1e-5)
+    z[...] = 0
+    replay()
+    np.testing.assert_allclose(out, 1 / 6, rtol=1e-6)
+
+
+def test_runs_whose_arrays_do_not_move_evenly_are_all_recorded():
+    device = xpnet.device("cpu")
+    k = kernels.on(device)
+    order = [0, 1, 4, 3, 2, 5, 7]
+    z, out = normal(8, 3, 5), np.zeros((8, 3, 5), np.float32)
+    device.capture(lambda i: k.softmax(z[order[i]], out=out[order[i]]), 7)()
+    assert (out.sum(axis=(1, 2)) > 0).tolist() == [i in order for i in range(8)]
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), KeyboardInterrupt()])
+def test_what_a_kernel_in_python_raises_comes_out_and_ends_the_run(error):
+    device = xpnet.device("cpu")
+    calls = []
+
+    def kernel():
+        calls.append(1)
+        raise error
+
+    replay = device.capture(lambda _: device.scheduled(kernel)(), 5)
+    with pytest.raises(type(error)):
+        replay()
+    assert len(calls) == 1
+    with pytest.raises(type(error)):
+        replay()
+
+
+def test_the_blas_has_its_threads_back_after_a_run_and_one_during_it():
+    device = xpnet.device("cpu")
+    counts = []
+
+    def kernel():
+        counts.append({library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"})
+
+    with threadpool_limits(3):
+        device.capture(lambda _: device.scheduled(kernel)())()
+        assert counts == [{1}]
+        assert all(library["num_threads"] == 3 for library in threadpool_info() if library["user_api"] == "blas")
+
+
+def test_the_threads_are_as_many_as_the_blas_would_take():
+    with threadpool_limits(1):
+        assert xpnet.device("cpu").threads == 1
+
+
+def test_two_trainings_at_once_do_not_disturb_each_other():
+    expected, results = trained(2, 16)[0], {}
+    threads = [threading.Thread(target=lambda i=i: results.update({i: trained(2, 16)[0]})) for i in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 3
+    for flat in results.values():
+        np.testing.assert_array_equal(flat, expected)
+
+
+def test_a_system_without_more_threads_is_told_of(monkeypatch):
+    class Refused(threading.Thread):
+        def start(self):
+            raise RuntimeError("can't start new thread")
+
+    device = cpu(2)
+    monkeypatch.setattr(tape.threading, "Thread", Refused)
+    with pytest.raises(DeviceError, match="OMP_NUM_THREADS"):
+        device.gemm(normal(300, 300), normal(300, 300), out=normal(300, 300))
+
+
+def test_a_tile_is_small_enough_for_the_products_without_packing():
+    assert np.prod(nodes.TILE) <= 1e6
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rows", [1, 1024, 1500, 17_000])
+def test_predictions_are_the_same_whatever_lies_how(dtype, rows):
+    network = xpnet.MLP((6, 5, 3), dtype=dtype)
+    x = np.random.default_rng(0).integers(0, 3, (rows, 6))
+    h = np.maximum(x @ network.parameters.w[0], 0)
+    scores = np.exp(h @ network.parameters.w[1])
+    expected = scores / scores.sum(axis=1, keepdims=True)
+    for samples in (x.astype(dtype), x.astype(np.uint8), np.asfortranarray(x.astype(dtype)), x.astype(np.float16)):
+        np.testing.assert_allclose(network.predict_proba(samples), expected, rtol=1e-5)
