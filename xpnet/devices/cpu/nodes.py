@@ -102,9 +102,9 @@ def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, 
     in_place = (tile_rows <= MANY_TRANSPOSED) if transpose_b else (tile_rows <= MANY or out.shape[1] <= NARROW)
     if blas[1] and in_place and tile_rows > 1 and tile_inner > 1:  # of vectors BLAS makes simpler things
         tile_rows, tile_columns, tile_inner = TILE
-    for i in range(rows[0], rows[1], tile_rows):
-        for j in range(columns[0], columns[1], tile_columns):
-            for k in range(inner[0], inner[1], tile_inner):
+    for k in range(inner[0], inner[1], tile_inner):  # outermost: what is read of a and b stays in the core's cache
+        for i in range(rows[0], rows[1], tile_rows):
+            for j in range(columns[0], columns[1], tile_columns):
                 _tile_product(
                     blas[0],
                     a,
