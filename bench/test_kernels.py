@@ -35,6 +35,12 @@ def arguments(name, device):
     sgd = {"lr": number(1e-4), "l2": 1e-4, "clip": None}
     calls = {
         "softmax_cross_entropy": ([z, t], {"out": z.copy(), "db": normal(10), "loss": number(0)}),
+        "softmax": ([z], {"out": z.copy()}),
+        "linear": ([z], {"out": z.copy()}),
+        "affine_forward": ([x, w, b], {"out": normal(BATCH, 300)}),
+        "affine_inputs": ([normal(BATCH, 100), normal(300, 100)], {"out": normal(BATCH, 300)}),
+        "affine_weights": ([x, normal(BATCH, 300)], {"out": w, "alpha": number(-1e-9), "beta": number(1)}),
+        "sgd_update": (block[:2], {"lr": number(1e-4)}),
         "hits": ([z, t], {"output": "softmax", "out": number(0)}),
         "gather": (
             [rng.integers(0, 256, (8192, 784)).astype(np.uint8), rng.integers(0, 8192, BATCH)],
@@ -69,4 +75,4 @@ def test_kernel(name, device, measure):
     if name == "hidden_backward":
         options["aux"][...] = np.random.default_rng(1).normal(size=options["aux"].shape) > 0
     kernel = getattr(k, name)
-    measure(lambda: kernel(*positional, **options), BATCH)
+    measure(k.device.capture(lambda _: kernel(*positional, **options)), BATCH)  # as a program runs it

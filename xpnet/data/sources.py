@@ -30,7 +30,7 @@ class DenseSource:
         k.gather(self.samples, index, scale=self.scale, shift=self.shift, out=out)
 
     def rows(self, k: Table, start: int, out: Array) -> Array:
-        """The samples from `start` on, as many as `out` has rows; in `out`, or where they are if that is how they are."""
+        """The samples from `start` on, as many as `out` has rows: written into `out`, or where they lie."""
         stop = start + len(out)
         if self.samples.dtype == out.dtype and self.scale is None and self.shift is None:
             return self.samples[start:stop]

@@ -85,6 +85,14 @@ def _constant(value: float, dtype: np.dtype) -> np.ndarray:
 
 
 @njit(inline="always")
+def vector_part(arguments, i, kind, part, parts):
+    """The part's share of the array at word i: an index that starts at zero need not be asked if it is negative."""
+    whole = vector(arguments, i, kind)
+    first, last = share(whole.shape[0], part, parts, LINE)
+    return whole[first:last]
+
+
+@njit(inline="always")
 def cut(shape, part, parts):
     """The rows and the columns of a part of a product; (first, last + 1) of both."""
     if shape[0] < FEW_ROWS * parts:
@@ -99,6 +107,8 @@ def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, 
     Of the columns of a and the rows of b only those of `inner`.
     """
     tile_rows, tile_columns, tile_inner = rows[1] - rows[0], columns[1] - columns[0], inner[1] - inner[0]
+    if tile_rows <= 0 or tile_columns <= 0 or tile_inner <= 0:
+        return
     in_place = (tile_rows <= MANY_TRANSPOSED) if transpose_b else (tile_rows <= MANY or out.shape[1] <= NARROW)
     if blas[1] and in_place and tile_rows > 1 and tile_inner > 1:  # of vectors BLAS makes simpler things
         tile_rows, tile_columns, tile_inner = TILE
@@ -177,9 +187,9 @@ def _affine(activate):
             for start in range(first, last, BLOCK):
                 rows = (start, min(start + BLOCK, last))
                 block_product(blas, x, 0, w, 0, out, kind(1), kind(0), rows, columns, (0, w.shape[0]))
-                for i in range(rows[0], rows[1]):
-                    for j in range(columns[1]):
-                        out[i, j] = activate(out[i, j] + b[j])
+                for row in out[rows[0] : rows[1]]:
+                    for j in range(row.shape[0]):
+                        row[j] = activate(row[j] + b[j])
 
         return node
 
@@ -194,6 +204,8 @@ def product_of_part(kind):
         blas, count = (word(arguments, 9), word(arguments, 10)), x.shape[0]
         out = sums[part * count : (part + 1) * count]
         inner = share(w.shape[0], part, parts, ROWS)
+        if inner[0] == inner[1]:
+            out[:] = kind(0)
         block_product(blas, x, 0, w, 0, out, kind(1), kind(0), (0, count), (0, w.shape[1]), inner)
 
     return node
@@ -208,11 +220,13 @@ def sum_of_products(kind):
         count = out.shape[0]
         first, last = share(count, part, parts, 1)
         for i in range(first, last):
-            for j in range(out.shape[1]):
-                total = kind(0)
-                for k in range(i, sums.shape[0], count):
-                    total += sums[k, j]
-                out[i, j] = alpha * total + (beta * out[i, j] if beta != 0 else kind(0))
+            row = out[i]
+            for j in range(row.shape[0]):
+                row[j] = beta * row[j] if beta != 0 else kind(0)
+            for k in range(i, sums.shape[0], count):
+                sum_row = sums[k]
+                for j in range(row.shape[0]):
+                    row[j] += alpha * sum_row[j]
 
     return node
 
@@ -226,11 +240,14 @@ def _activation_of_sum(activate):
             count = out.shape[0]
             first, last = share(count, part, parts, 1)
             for i in range(first, last):
-                for j in range(out.shape[1]):
-                    z = b[j]
-                    for k in range(i, sums.shape[0], count):
-                        z += sums[k, j]
-                    out[i, j] = activate(z)
+                row = out[i]
+                row[:] = b
+                for k in range(i, sums.shape[0], count):
+                    sum_row = sums[k]
+                    for j in range(row.shape[0]):
+                        row[j] += sum_row[j]
+                for j in range(row.shape[0]):
+                    row[j] = activate(row[j])
 
         return node
 
@@ -264,14 +281,16 @@ def _backward(derive):
             blas = word(arguments, 15), word(arguments, 16)
             rows, columns = cut(out.shape, part, parts)
             sums[:] = kind(0)
+            own_sums = sums[columns[0] : columns[1]]
             for start in range(rows[0], rows[1], BLOCK):
                 block = (start, min(start + BLOCK, rows[1]))
                 block_product(blas, dz, 0, w, 1, out, kind(1), kind(0), block, columns, (0, w.shape[1]))
                 for i in range(block[0], block[1]):
-                    for j in range(columns[0], columns[1]):
-                        v = derive(out[i, j], aux[i, j])
-                        out[i, j] = v
-                        sums[j] += v
+                    row, aux_row = out[i][columns[0] : columns[1]], aux[i][columns[0] : columns[1]]
+                    for j in range(row.shape[0]):
+                        v = derive(row[j], aux_row[j])
+                        row[j] = v
+                        own_sums[j] += v
 
         return node
 
@@ -323,10 +342,10 @@ def gather(source_kind, kind):
         out, scale = matrix(arguments, 5, kind), number(arguments, 8, kind)
         first, last = share(out.shape[0], part, parts, 1)
         for i in range(first, last):
-            row = index[i]
             ask_for_row(source, index, i + AHEAD, last)
-            for j in range(out.shape[1]):
-                out[i, j] = source[row, j] * scale
+            row, out_row = source[index[i]], out[i]
+            for j in range(out_row.shape[0]):
+                out_row[j] = row[j] * scale
 
     return node
 
@@ -339,10 +358,10 @@ def gather_shifted(source_kind, kind):
         out, scale, shift = matrix(arguments, 5, kind), number(arguments, 8, kind), vector(arguments, 9, kind)
         first, last = share(out.shape[0], part, parts, 1)
         for i in range(first, last):
-            row = index[i]
             ask_for_row(source, index, i + AHEAD, last)
-            for j in range(out.shape[1]):
-                out[i, j] = source[row, j] * scale - shift[j]
+            row, out_row = source[index[i]], out[i]
+            for j in range(out_row.shape[0]):
+                out_row[j] = row[j] * scale - shift[j]
 
     return node
 
@@ -355,10 +374,10 @@ def take(kind):
         out = matrix(arguments, 5, kind)
         first, last = share(out.shape[0], part, parts, 1)
         for i in range(first, last):
-            row = index[i]
             ask_for_row(source, index, i + AHEAD, last)
-            for j in range(out.shape[1]):
-                out[i, j] = source[row, j]
+            row, out_row = source[index[i]], out[i]
+            for j in range(out_row.shape[0]):
+                out_row[j] = row[j]
 
     return node
 
@@ -371,18 +390,19 @@ def softmax(kind):
         columns = z.shape[1]
         first, last = share(z.shape[0], part, parts, ROWS)
         for i in range(first, last):
-            largest = z[i, 0]
+            row, y_row = z[i], y[i]
+            largest = row[0]
             for j in range(1, columns):
-                if z[i, j] > largest:
-                    largest = z[i, j]
+                if row[j] > largest:
+                    largest = row[j]
             normalizer = kind(0)
             for j in range(columns):
-                e = math.exp(z[i, j] - largest)
-                y[i, j] = e
+                e = math.exp(row[j] - largest)
+                y_row[j] = e
                 normalizer += e
             factor = kind(1) / normalizer
             for j in range(columns):
-                y[i, j] *= factor
+                y_row[j] *= factor
 
     return node
 
@@ -401,24 +421,25 @@ def softmax_cross_entropy(class_kind, kind):
         first, last = share(z.shape[0], part, parts, ROWS)
         sums[:] = kind(0)
         for i in range(first, last):
-            largest = z[i, 0]
+            row, dz_row = z[i], dz[i]
+            largest = row[0]
             for j in range(1, columns):
-                if z[i, j] > largest:
-                    largest = z[i, j]
-            shifted = z[i, t[i]] - largest
+                if row[j] > largest:
+                    largest = row[j]
+            shifted = row[t[i]] - largest
             normalizer = kind(0)
             for j in range(columns):
-                e = math.exp(z[i, j] - largest)
-                dz[i, j] = e
+                e = math.exp(row[j] - largest)
+                dz_row[j] = e
                 normalizer += e
             log_p = shifted - math.log(normalizer)
             total -= log_smallest if log_p < log_smallest else log_p
             factor = scale / normalizer
             for j in range(columns):
-                dz[i, j] *= factor
-            dz[i, t[i]] -= scale
+                dz_row[j] *= factor
+            dz_row[t[i]] -= scale
             for j in range(columns):
-                sums[j] += dz[i, j]
+                sums[j] += dz_row[j]
         losses[part, 0] = total
 
     return node
@@ -432,9 +453,9 @@ def hits(class_kind, kind):
         first, last = share(z.shape[0], part, parts, ROWS)
         count = 0
         for i in range(first, last):
-            best = 0
-            for j in range(1, z.shape[1]):
-                if z[i, j] > z[i, best]:
+            row, best = z[i], 0
+            for j in range(1, row.shape[0]):
+                if row[j] > row[best]:
                     best = j
             count += best == t[i]
         counts[part, 0] = count
@@ -446,9 +467,12 @@ def sgd_update(kind):
     """w <- w - lr g. Words: w, g, lr."""
 
     def node(arguments, part, parts):
-        w, g, lr = vector(arguments, 0, kind), vector(arguments, 2, kind), number(arguments, 4, kind)
-        first, last = share(w.shape[0], part, parts, LINE)
-        for i in range(first, last):
+        w, g, lr = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            number(arguments, 4, kind),
+        )
+        for i in range(w.shape[0]):
             w[i] -= lr * g[i]
 
     return node
@@ -458,11 +482,14 @@ def momentum_update(kind):
     """v <- momentum v + d, w <- w - lr v, with d = clip g + l2 w. Words: w, g, v, lr, momentum, l2, clip."""
 
     def node(arguments, part, parts):
-        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
         lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
         l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
-        first, last = share(w.shape[0], part, parts, LINE)
-        for i in range(first, last):
+        for i in range(w.shape[0]):
             v[i] = momentum * v[i] + (g[i] * clip + l2 * w[i])
             w[i] -= lr * v[i]
 
@@ -473,11 +500,14 @@ def nesterov_update(kind):
     """v <- momentum v + d, w <- w - lr (d + momentum v). Words: as for momentum_update."""
 
     def node(arguments, part, parts):
-        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
         lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
         l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
-        first, last = share(w.shape[0], part, parts, LINE)
-        for i in range(first, last):
+        for i in range(w.shape[0]):
             d = g[i] * clip + l2 * w[i]
             v[i] = momentum * v[i] + d
             w[i] -= lr * (d + momentum * v[i])
@@ -493,16 +523,15 @@ def adam_update(kind):
 
     def node(arguments, part, parts):
         w, g, m, v = (
-            vector(arguments, 0, kind),
-            vector(arguments, 2, kind),
-            vector(arguments, 4, kind),
-            vector(arguments, 6, kind),
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+            vector_part(arguments, 6, kind, part, parts),
         )
         size, eps = number(arguments, 8, kind), number(arguments, 9, kind)
         one_minus_beta1, one_minus_beta2 = number(arguments, 10, kind), number(arguments, 11, kind)
         l2, keep, clip = number(arguments, 12, kind), number(arguments, 13, kind), number(arguments, 14, kind)
-        first, last = share(w.shape[0], part, parts, LINE)
-        for i in range(first, last):
+        for i in range(w.shape[0]):
             d = g[i] * clip + l2 * w[i]
             m[i] += (d - m[i]) * one_minus_beta1
             v[i] += (d * d - v[i]) * one_minus_beta2
@@ -518,12 +547,15 @@ def rmsprop_update(kind):
     """
 
     def node(arguments, part, parts):
-        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
         lr, alpha = number(arguments, 6, kind), number(arguments, 7, kind)
         one_minus_alpha, eps = number(arguments, 8, kind), number(arguments, 9, kind)
         l2, clip = number(arguments, 10, kind), number(arguments, 11, kind)
-        first, last = share(w.shape[0], part, parts, LINE)
-        for i in range(first, last):
+        for i in range(w.shape[0]):
             d = g[i] * clip + l2 * w[i]
             v[i] = alpha * v[i] + one_minus_alpha * d * d
             w[i] -= lr * d / (math.sqrt(v[i]) + eps)
@@ -535,11 +567,14 @@ def adagrad_update(kind):
     """v <- v + d^2, w <- w - lr d / (sqrt(v) + eps), with d = clip g + l2 w. Words: w, g, v, lr, eps, l2, clip."""
 
     def node(arguments, part, parts):
-        w, g, v = vector(arguments, 0, kind), vector(arguments, 2, kind), vector(arguments, 4, kind)
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
         lr, eps = number(arguments, 6, kind), number(arguments, 7, kind)
         l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
-        first, last = share(w.shape[0], part, parts, LINE)
-        for i in range(first, last):
+        for i in range(w.shape[0]):
             d = g[i] * clip + l2 * w[i]
             v[i] += d * d
             w[i] -= lr * d / (math.sqrt(v[i]) + eps)
@@ -551,10 +586,9 @@ def squared_norm(kind):
     """sums[part] <- the sum of x^2 over the part. Words: x, sums."""
 
     def node(arguments, part, parts):
-        x, sums = vector(arguments, 0, kind), matrix(arguments, 2, types.float64)
-        first, last = share(x.shape[0], part, parts, LINE)
+        x, sums = vector_part(arguments, 0, kind, part, parts), matrix(arguments, 2, types.float64)
         total = 0.0
-        for i in range(first, last):
+        for i in range(x.shape[0]):
             total += x[i] * x[i]
         sums[part, 0] = total
 
