@@ -14,7 +14,16 @@ from xpnet.devices.cpu import nodes, tape
 from xpnet.errors import DeviceError
 
 THREADS = (1, 2, 3)
-SHAPES = ((0, 300, 100), (12, 2, 30_000), (1, 784, 300), (5, 300, 100), (40, 784, 301), (70, 1100, 600), (200, 129, 67), (601, 300, 100))
+SHAPES = (
+    (0, 300, 100),
+    (12, 2, 30_000),
+    (1, 784, 300),
+    (5, 300, 100),
+    (40, 784, 301),
+    (70, 1100, 600),
+    (200, 129, 67),
+    (601, 300, 100),
+)
 """Rows, inputs and outputs: beyond every rule on shapes, on both sides."""
 
 

@@ -107,12 +107,13 @@ def block_product(blas, a, transpose_a, b, transpose_b, out, alpha, beta, rows, 
     Of the columns of a and the rows of b only those of `inner`.
     """
     tile_rows, tile_columns, tile_inner = rows[1] - rows[0], columns[1] - columns[0], inner[1] - inner[0]
-    if tile_rows <= 0 or tile_columns <= 0 or tile_inner <= 0:
+    if tile_rows <= 0 or tile_columns <= 0:
         return
     in_place = (tile_rows <= MANY_TRANSPOSED) if transpose_b else (tile_rows <= MANY or out.shape[1] <= NARROW)
     if blas[1] and in_place and tile_rows > 1 and tile_inner > 1:  # of vectors BLAS makes simpler things
         tile_rows, tile_columns, tile_inner = TILE
-    for k in range(inner[0], inner[1], tile_inner):  # outermost: what is read of a and b stays in the core's cache
+    # Outermost, so that what is read of a and b stays in the core's cache; once at least, for beta.
+    for k in range(inner[0], max(inner[1], inner[0] + 1), max(tile_inner, 1)):
         for i in range(rows[0], rows[1], tile_rows):
             for j in range(columns[0], columns[1], tile_columns):
                 _tile_product(
@@ -204,8 +205,6 @@ def product_of_part(kind):
         blas, count = (word(arguments, 9), word(arguments, 10)), x.shape[0]
         out = sums[part * count : (part + 1) * count]
         inner = share(w.shape[0], part, parts, ROWS)
-        if inner[0] == inner[1]:
-            out[:] = kind(0)
         block_product(blas, x, 0, w, 0, out, kind(1), kind(0), (0, count), (0, w.shape[1]), inner)
 
     return node
