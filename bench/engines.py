@@ -29,6 +29,7 @@ class Case:
         optimizer: "sgd", "momentum" or "adam".
         device: "cpu" or "cuda".
         lr: Learning rate.
+        rows: Samples in the set; None for enough.
     """
 
     sizes: tuple[int, ...]
@@ -36,12 +37,13 @@ class Case:
     optimizer: str = "sgd"
     device: str = "cpu"
     lr: float = 0.01
+    rows: int | None = None
 
     @cached_property
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Samples of floats, and classes that depend on them."""
         rng = np.random.default_rng(0)
-        x = rng.random((max(ROWS, 2 * self.batch), self.sizes[0]), dtype=np.float32)
+        x = rng.random((self.rows or max(ROWS, 2 * self.batch), self.sizes[0]), dtype=np.float32)
         y = (x @ rng.normal(size=(self.sizes[0], self.sizes[-1]))).argmax(axis=1)
         return x, y.astype(np.int32)
 
@@ -90,6 +92,10 @@ class Engine(ABC):
     def run(self, steps: int) -> None:
         """That many steps, to the end of their computation."""
 
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        """The probabilities of these samples, by the weights as they are."""
+        raise NotImplementedError
+
 
 class Xpnet(Engine):
     """xpnet's program."""
@@ -108,6 +114,7 @@ class Xpnet(Engine):
         network.task, network.classes = "classification", tuple(range(case.sizes[-1]))
         trainer = xpnet.Trainer(network, optimizer=optimizers[case.optimizer], batch_size=case.batch)
         training = trainer.prepare(Samples.of(*case.data))
+        self.network = network
         self.program, self.update, self.chunk = training.program, training.update, training.chunk
         self.lr, self.step = trainer.optimizer.lr, 0
 
@@ -126,6 +133,9 @@ class Xpnet(Engine):
 
     def run(self, steps: int) -> None:
         self._advance(self.case.batches(steps))
+
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        return self.network.predict_proba(x)
 
 
 class XpnetReference(Xpnet):
@@ -212,6 +222,11 @@ class Torch(Engine):
         if self.case.device == "cuda":
             self.torch.cuda.synchronize()
 
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        with self.torch.inference_mode():
+            there = self.torch.from_numpy(x).to(self.case.device)
+            return self.torch.softmax(self.model(there), dim=1).cpu().numpy()
+
 
 class TorchCompile(Torch):
     """PyTorch with torch.compile over forward and loss."""
@@ -271,6 +286,11 @@ class Sklearn(Engine):
             rows = min(whole, steps - start) * self.case.batch
             self.model.partial_fit(x[:rows], y[:rows])
 
+    def predict(self, x: np.ndarray) -> np.ndarray:
+        if not hasattr(self.model, "coefs_"):
+            self._start()
+        return self.model.predict_proba(x)
+
 
 ENGINES: dict[str, type[Engine]] = {
     "xpnet": Xpnet,
@@ -308,6 +328,15 @@ def expected_losses(case: Case, steps: int) -> np.ndarray:
         for parameter, gradient, (m, v) in zip(ws + bs, dws + dbs, memory, strict=True):
             parameter -= _change(case, step, gradient, m, v)
     return np.array(losses)
+
+
+def expected_probabilities(case: Case, x: np.ndarray) -> np.ndarray:
+    """What the case's weights make of these samples, by plain float64 NumPy."""
+    h = x.astype(np.float64)
+    for i, w in enumerate(case.weights):
+        h = h @ w if i == len(case.weights) - 1 else np.maximum(h @ w, 0)
+    p = np.exp(h - h.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
 
 
 def _change(case: Case, step: int, g: np.ndarray, m: np.ndarray, v: np.ndarray) -> np.ndarray:

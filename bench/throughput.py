@@ -14,13 +14,14 @@ import os
 import statistics
 import sys
 import time
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bench.engines import ENGINES, Case, expected_losses
+from bench.engines import ENGINES, Case, expected_losses, expected_probabilities
 from bench.recipes import processor
 
 CHECKED_STEPS, TOLERANCE = 20, 1e-4
@@ -31,10 +32,7 @@ THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 def work(pipe: Connection, name: str, case: Case) -> None:
     """The life of an engine's process: losses, then microseconds a step whenever a round asks."""
-    if name.startswith("torch"):
-        import torch
-
-        torch.set_num_threads(int(os.environ[THREADS[0]]))
+    _limit_torch(name)
     engine = ENGINES[name](case)
     pipe.send(engine.losses(CHECKED_STEPS) if engine.computes_losses else None)
     engine.run(5)  # compiles, records, allocates
@@ -47,26 +45,54 @@ def work(pipe: Connection, name: str, case: Case) -> None:
         pipe.send((time.perf_counter() - start) / steps * 1e6)
 
 
-def compare(names: list[str], case: Case, rounds: int) -> dict[str, list[float] | str]:
-    """Microseconds a step in every round, or a sentence that says what is wrong, by engine."""
+def work_predicting(pipe: Connection, name: str, case: Case) -> None:
+    """The same for predictions: probabilities of the case's samples, then microseconds for all of them."""
+    _limit_torch(name)
+    engine, x = ENGINES[name](case), case.data[0]
+    pipe.send(engine.predict(x))
+    while pipe.recv() == "round":
+        start = time.perf_counter()
+        engine.predict(x)
+        pipe.send((time.perf_counter() - start) * 1e6)
+
+
+def _limit_torch(name: str) -> None:
+    if name.startswith("torch"):
+        import torch
+
+        torch.set_num_threads(int(os.environ[THREADS[0]]))
+
+
+def relative_error(computed: np.ndarray, expected: np.ndarray) -> float:
+    """The largest, of losses each by itself, of probabilities by the largest of their sample."""
+    size = np.abs(expected) if expected.ndim == 1 else np.abs(expected).max(axis=1, keepdims=True)
+    return float(np.max(np.abs(computed - expected) / size))
+
+
+def compare(
+    names: list[str], case: Case, rounds: int, *, life: Any = work, expected: np.ndarray
+) -> dict[str, list[float] | str]:
+    """Microseconds in every round, or a sentence that says what is wrong, by engine.
+
+    What an engine computes first, losses or probabilities, must be as expected.
+    """
     context = multiprocessing.get_context("spawn")
     wrong: dict[str, str] = {}
     times: dict[str, list[float]] = {}
     workers: dict[str, tuple[Any, Connection]] = {}
-    expected = expected_losses(case, CHECKED_STEPS)
     for name in names:
         here, there = context.Pipe()
-        process = context.Process(target=work, args=(there, name, case), daemon=True)
+        process = context.Process(target=life, args=(there, name, case), daemon=True)
         process.start()
         there.close()
         try:
-            losses = here.recv()
+            computed = here.recv()
         except EOFError:
-            wrong[name] = "it stopped before its first loss"
+            wrong[name] = "it stopped before its first result"
             continue
-        error = 0.0 if losses is None else float(np.max(np.abs(losses - expected) / np.abs(expected)))
+        error = 0.0 if computed is None else relative_error(computed, expected)
         if error > TOLERANCE:
-            wrong[name] = f"its losses are off by {error:.1e}"
+            wrong[name] = f"its results are off by {error:.1e}"
             process.kill()
             continue
         workers[name], times[name] = (process, here), []
@@ -146,6 +172,9 @@ def main() -> int:
     parser.add_argument("--net", default="784-300-100-10", help="units of all layers")
     parser.add_argument("--optimizer", default="sgd", choices=("sgd", "momentum", "adam"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument(
+        "--predict", type=int, metavar="N", help="compare probabilities of N samples instead of training"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=Path, help="file for all times")
@@ -166,9 +195,14 @@ def main() -> int:
     machine = f"{processor()}, {options.threads} threads"
     print(f"{options.net}, {options.optimizer}, float32, {machine}")
     rows: list[dict[str, Any]] = []
-    for batch in map(int, options.batch_sizes.split(",")):
+    for batch in [options.predict] if options.predict else map(int, options.batch_sizes.split(",")):
         case = Case(sizes, batch, options.optimizer, options.device)
-        rows += (new := summary(case, compare(names, case, options.rounds)))
+        if options.predict:
+            case = replace(case, rows=batch)
+            check = {"life": work_predicting, "expected": expected_probabilities(case, case.data[0])}
+        else:
+            check = {"expected": expected_losses(case, CHECKED_STEPS)}
+        rows += (new := summary(case, compare(names, case, options.rounds, **check)))
         show(new)
     if options.json:
         facts = {"machine": machine, "net": options.net, "optimizer": options.optimizer, "rows": rows}
