@@ -49,7 +49,7 @@ MANY, MANY_TRANSPOSED = 64, 48
 BLOCK = 256
 """Rows whose results are still in the core's own cache when the next loop reads them."""
 
-AHEAD = 2
+AHEAD = 4
 """Rows between the one that is gathered and the one that is asked for."""
 
 CACHE_LINE = 64
