@@ -28,7 +28,6 @@ class Case:
         batch: Samples a step.
         optimizer: "sgd", "momentum" or "adam".
         device: "cpu" or "cuda".
-        lr: Learning rate.
         rows: Samples in the set; None for enough.
     """
 
@@ -36,8 +35,12 @@ class Case:
     batch: int
     optimizer: str = "sgd"
     device: str = "cpu"
-    lr: float = 0.01
     rows: int | None = None
+
+    @property
+    def lr(self) -> float:
+        """So small that rounding does not grow within 20 steps; Adam and momentum make much of it at ten times this."""
+        return {"sgd": 1e-2, "momentum": 1e-3, "adam": 1e-4}[self.optimizer]
 
     @cached_property
     def data(self) -> tuple[np.ndarray, np.ndarray]:
@@ -107,7 +110,11 @@ class Xpnet(Engine):
         import xpnet
         from xpnet.data.samples import Samples
 
-        optimizers = {"sgd": xpnet.SGD(case.lr), "momentum": xpnet.SGD(case.lr, momentum=0.9), "adam": xpnet.Adam()}
+        optimizers = {
+            "sgd": xpnet.SGD(case.lr),
+            "momentum": xpnet.SGD(case.lr, momentum=0.9),
+            "adam": xpnet.Adam(case.lr),
+        }
         network = xpnet.MLP(case.sizes, device=self.device or case.device)
         for w, start in zip(network.parameters.w, case.weights, strict=True):
             network.device.upload(start, out=w)
@@ -199,7 +206,7 @@ class Torch(Engine):
         self.optimizer = {
             "sgd": lambda: torch.optim.SGD(parameters, lr=case.lr, fused=True),
             "momentum": lambda: torch.optim.SGD(parameters, lr=case.lr, momentum=0.9, fused=True),
-            "adam": lambda: torch.optim.Adam(parameters, fused=True),
+            "adam": lambda: torch.optim.Adam(parameters, lr=case.lr, fused=True),
         }[case.optimizer]()
         self.forward = lambda x, y: torch.nn.functional.cross_entropy(self.model(x), y)
 
@@ -251,7 +258,7 @@ class Sklearn(Engine):
             nesterovs_momentum=False,
             alpha=0.0,
             batch_size=case.batch,
-            learning_rate_init=case.lr if solver[0] == "sgd" else 1e-3,
+            learning_rate_init=case.lr,
             max_iter=1,
             shuffle=True,
         )
@@ -348,7 +355,7 @@ def _change(case: Case, step: int, g: np.ndarray, m: np.ndarray, v: np.ndarray) 
         return case.lr * m
     m[...] = 0.9 * m + 0.1 * g
     v[...] = 0.999 * v + 0.001 * g * g
-    return 1e-3 * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
+    return case.lr * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
 
 
 def products(case: Case) -> list[Product]:
