@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from bench.products import product
+from bench.products import elementwise, product
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
 from xpnet.training import Training
@@ -41,10 +41,13 @@ def prepared(device: str, batch: int, optimizer: str = "sgd", rows: int = 8192) 
 
 @pytest.fixture
 def measure(benchmark: Any) -> Any:
-    """Time a call and, before each of its rounds, the reference product of a batch size: their ratio outlives noise."""
+    """Time a call and, before each of its rounds, a reference product: their ratio outlives noise.
 
-    def run(call: Any, batch: int) -> None:
-        reference, times = product(batch), []
+    The products of a step at that batch size, or for loops over the parameters (no batch) one number by number.
+    """
+
+    def run(call: Any, batch: int | None) -> None:
+        reference, times = elementwise() if batch is None else product(batch), []
 
         def time_product() -> None:
             times.append(_seconds(reference))

@@ -20,3 +20,14 @@ def product(batch: int) -> Callable[[], None]:
     run()
     np.testing.assert_allclose(out, a @ b, rtol=1e-4)
     return run
+
+
+def elementwise() -> Callable[[], None]:
+    """The product of two blocks as large as the parameters, number by number: what memory gives a loop over them."""
+    a, b, out = (np.full(266_610, 0.5, np.float32) for _ in range(3))
+
+    def run() -> None:
+        for _ in range(4):
+            np.multiply(a, b, out=out)
+
+    return run
