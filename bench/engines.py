@@ -7,10 +7,10 @@ cross-entropy, backward, update.
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -42,7 +42,7 @@ class Case:
         """So small that rounding does not grow within 20 steps; Adam and momentum make much of it at ten times this."""
         return {"sgd": 1e-2, "momentum": 1e-3, "adam": 1e-4}[self.optimizer]
 
-    @cached_property
+    @functools.cached_property
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Samples of floats, and classes that depend on them."""
         rng = np.random.default_rng(0)
@@ -50,14 +50,14 @@ class Case:
         y = (x @ rng.normal(size=(self.sizes[0], self.sizes[-1]))).argmax(axis=1)
         return x, y.astype(np.int32)
 
-    @cached_property
+    @functools.cached_property
     def weights(self) -> list[np.ndarray]:
         """Glorot-uniform weights; biases start at zero."""
         rng = np.random.default_rng(1)
         pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
         return [(rng.uniform(-1, 1, p) * np.sqrt(6 / sum(p))).astype(np.float32) for p in pairs]
 
-    @cached_property
+    @functools.cached_property
     def order(self) -> np.ndarray:
         """Row numbers, whole batches only."""
         n = len(self.data[0]) // self.batch * self.batch
@@ -151,6 +151,17 @@ class XpnetReference(Xpnet):
     device = "numpy"
 
 
+class XpnetEager(Xpnet):
+    """The same kernel by kernel, no run recorded: what a GPU would do without graphs."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        from xpnet.devices.base import Device
+
+        device = self.network.device
+        device.capture = functools.partial(Device.capture, device)
+
+
 class Gemm(Engine):
     """Only the step's matrix products, as xpnet makes them: the floor of its steps."""
 
@@ -161,13 +172,14 @@ class Gemm(Engine):
         import xpnet
 
         self.device = xpnet.device(case.device)
-        self.products = products(case)
+        self.products = products(case, self.device)
 
     def losses(self, steps: int) -> np.ndarray:
         return np.empty(0)
 
     def run(self, steps: int) -> None:
         repeated(self.device, self.products, steps)()
+        self.device.synchronize()
 
 
 class GemmBest(Gemm):
@@ -179,7 +191,7 @@ class GemmBest(Gemm):
                 self.fastest[product] = fastest(self.device, product)
             self.fastest[product](steps)
 
-    @cached_property
+    @functools.cached_property
     def fastest(self) -> dict[Product, Callable[[int], None]]:
         return {}
 
@@ -237,6 +249,54 @@ class Torch(Engine):
 
 class TorchCompile(Torch):
     """PyTorch with torch.compile over forward and loss."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        self.forward = self.torch.compile(self.forward)
+
+
+class TorchGraph(Torch):
+    """PyTorch with whole steps in a CUDA graph, which is replayed."""
+
+    def __init__(self, case: Case) -> None:
+        super().__init__(case)
+        for group in self.optimizer.param_groups:
+            group["capturable"] = True
+        self.graph: Any = None
+
+    def _record(self) -> None:
+        """Warm up on a stream of its own, as capturing asks for, record a step, and take the training back."""
+        torch = self.torch
+        parameters = list(self.model.parameters())
+        saved = [parameter.detach().clone() for parameter in parameters]
+        self.index = torch.zeros(self.case.batch, dtype=torch.int64, device=self.case.device)
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                super()._step(self.index)
+        torch.cuda.current_stream().wait_stream(side)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.loss = super()._step(self.index)
+        with torch.no_grad():
+            for parameter, before in zip(parameters, saved, strict=True):
+                parameter.copy_(before)
+            for state in self.optimizer.state.values():
+                for value in state.values():
+                    if torch.is_tensor(value):
+                        value.zero_()
+
+    def _step(self, index: Any) -> Any:
+        if self.graph is None:
+            self._record()
+        self.index.copy_(index)
+        self.graph.replay()
+        return self.loss
+
+
+class TorchCompileGraph(TorchGraph):
+    """The same with torch.compile over forward and loss."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
@@ -307,7 +367,16 @@ ENGINES: dict[str, type[Engine]] = {
     "torch": Torch,
     "torch-compile": TorchCompile,
     "sklearn": Sklearn,
+    "torch-graph": TorchGraph,
+    "torch-compile-graph": TorchCompileGraph,
+    "xpnet-eager": XpnetEager,
 }
+
+ON_CUDA = frozenset({"torch-graph", "torch-compile-graph", "xpnet-eager"})
+"""Engines that show what graphs do on a GPU."""
+
+ON_CPU = frozenset({"xpnet-reference", "gemm-best", "sklearn"})
+"""Engines that know the CPU alone."""
 
 
 def expected_losses(case: Case, steps: int) -> np.ndarray:
@@ -358,16 +427,16 @@ def _change(case: Case, step: int, g: np.ndarray, m: np.ndarray, v: np.ndarray) 
     return case.lr * (m / (1 - 0.9**step)) / (np.sqrt(v / (1 - 0.999**step)) + 1e-8)
 
 
-def products(case: Case) -> list[Product]:
+def products(case: Case, device: Any) -> list[Product]:
     """The matrix products of a step, as the program orders them."""
     rng = np.random.default_rng(0)
-    h = [rng.random((case.batch, size), dtype=np.float32) for size in case.sizes]
-    ws = [w.copy() for w in case.weights]
+    h = [device.asarray(rng.random((case.batch, size), dtype=np.float32)) for size in case.sizes]
+    ws = [device.asarray(w.copy()) for w in case.weights]
     forward = [Product(h[i], w, h[i + 1], 1.0, 0.0) for i, w in enumerate(ws)]
     backward = []
     for i in reversed(range(len(ws))):
         if i > 0:
-            backward.append(Product(h[i + 1], ws[i].T, np.empty_like(h[i]), 1.0, 0.0))
+            backward.append(Product(h[i + 1], ws[i].T, device.empty(h[i].shape, h[i].dtype), 1.0, 0.0))
         rides = case.optimizer == "sgd"
         backward.append(Product(h[i].T, h[i + 1], ws[i], -1e-9 if rides else 1.0, 1.0 if rides else 0.0))
     return forward + backward

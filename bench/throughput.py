@@ -21,12 +21,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.engines import ENGINES, Case, expected_losses, expected_probabilities
+from bench.engines import ENGINES, ON_CPU, ON_CUDA, Case, expected_losses, expected_probabilities
 from bench.recipes import processor
 
 CHECKED_STEPS, TOLERANCE = 20, 1e-4
 ROUND_SECONDS = 0.25
-NEEDS = {"torch": "torch", "torch-compile": "torch", "sklearn": "sklearn"}
+NEEDS = {name: "torch" for name in ENGINES if name.startswith("torch")} | {"sklearn": "sklearn"}
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -167,7 +167,7 @@ def plot(rows: list[dict[str, Any]], path: Path, title: str) -> None:
 def main() -> int:
     """Compare, print, and write what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-    parser.add_argument("--engines", default=",".join(ENGINES), help="which, by commas")
+    parser.add_argument("--engines", default="all", help=f"which, by commas: {', '.join(ENGINES)}")
     parser.add_argument("--batch-sizes", default="1,16,64,200,1024,8192", help="by commas")
     parser.add_argument("--net", default="784-300-100-10", help="units of all layers")
     parser.add_argument("--optimizer", default="sgd", choices=("sgd", "momentum", "adam"))
@@ -183,11 +183,15 @@ def main() -> int:
     for variable in THREADS:
         os.environ[variable] = str(options.threads)
     names = []
-    for name in options.engines.split(","):
+    elsewhere = ON_CUDA if options.device == "cpu" else ON_CPU
+    everywhere = [name for name in ENGINES if name not in elsewhere]
+    for name in everywhere if options.engines == "all" else options.engines.split(","):
         if name not in ENGINES:
             print(f"throughput: got the engine {name}, expected some of {', '.join(ENGINES)}.", file=sys.stderr)
             return 2
-        if name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
+        if name in elsewhere:
+            print(f"left out: {name}, which is not for the device {options.device}")
+        elif name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
             print(f"left out: {name}, for {NEEDS[name]} is not installed (the README has the command)")
         else:
             names.append(name)
