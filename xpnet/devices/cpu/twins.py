@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.devices.cpu import native, nodes
+from xpnet.devices.cpu import native, nodes, updates
 
 if TYPE_CHECKING:
     from xpnet.devices.base import Array
@@ -146,21 +146,21 @@ def gather(k: Table, source: Array, index: Array, *, scale: Any = None, shift: A
 
 def sgd_update(k: Table, w: Array, g: Array, *, lr: Array) -> None:
     """In one pass."""
-    _update(nodes.sgd_update, k, [w, g], [lr])
+    _update(updates.sgd_update, k, [w, g], [lr])
 
 
 def momentum_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    _update(nodes.momentum_update, k, [w, g, v], [lr, momentum, l2, clip])
+    _update(updates.momentum_update, k, [w, g, v], [lr, momentum, l2, clip])
 
 
 def nesterov_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    _update(nodes.nesterov_update, k, [w, g, v], [lr, momentum, l2, clip])
+    _update(updates.nesterov_update, k, [w, g, v], [lr, momentum, l2, clip])
 
 
 def adam_update(
@@ -178,7 +178,7 @@ def adam_update(
     clip: Array | None,
 ) -> None:
     """In one pass."""
-    _update(nodes.adam_update, k, [w, g, m, v], [size, eps, 1 - beta1, 1 - beta2, l2, None, clip])
+    _update(updates.adam_update, k, [w, g, m, v], [size, eps, 1 - beta1, 1 - beta2, l2, None, clip])
 
 
 def adamw_update(
@@ -196,28 +196,28 @@ def adamw_update(
     clip: Array | None,
 ) -> None:
     """In one pass."""
-    _update(nodes.adam_update, k, [w, g, m, v], [size, eps, 1 - beta1, 1 - beta2, 0.0, keep, clip])
+    _update(updates.adam_update, k, [w, g, m, v], [size, eps, 1 - beta1, 1 - beta2, 0.0, keep, clip])
 
 
 def rmsprop_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, alpha: float, eps: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    _update(nodes.rmsprop_update, k, [w, g, v], [lr, alpha, 1 - alpha, eps, l2, clip])
+    _update(updates.rmsprop_update, k, [w, g, v], [lr, alpha, 1 - alpha, eps, l2, clip])
 
 
 def adagrad_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, eps: float, l2: float, clip: Array | None
 ) -> None:
     """In one pass."""
-    _update(nodes.adagrad_update, k, [w, g, v], [lr, eps, l2, clip])
+    _update(updates.adagrad_update, k, [w, g, v], [lr, eps, l2, clip])
 
 
 def squared_norm(k: Table, x: Array, *, out: Array) -> None:
     """In one pass, summed in double precision."""
     parts = k.device.parts(numbers=x.size)
     sums = _totals(k, parts)
-    k.device.do(nodes.squared_norm, x, sums, kinds=(x.dtype,), parts=parts)
+    k.device.do(updates.squared_norm, x, sums, kinds=(x.dtype,), parts=parts)
     _total(k, sums, out)
 
 

@@ -1,0 +1,142 @@
+"""Nodes that change parameters, or sum over them: loops over one part of flat blocks. As in `nodes`."""
+
+from __future__ import annotations
+
+import math
+
+from numba import types
+
+from xpnet.devices.cpu.native import matrix, number
+from xpnet.devices.cpu.nodes import vector_part
+
+
+def sgd_update(kind):
+    """w <- w - lr g. Words: w, g, lr."""
+
+    def node(arguments, part, parts):
+        w, g, lr = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            number(arguments, 4, kind),
+        )
+        for i in range(w.shape[0]):
+            w[i] -= lr * g[i]
+
+    return node
+
+
+def momentum_update(kind):
+    """v <- momentum v + d, w <- w - lr v, with d = clip g + l2 w. Words: w, g, v, lr, momentum, l2, clip."""
+
+    def node(arguments, part, parts):
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
+        lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        for i in range(w.shape[0]):
+            v[i] = momentum * v[i] + (g[i] * clip + l2 * w[i])
+            w[i] -= lr * v[i]
+
+    return node
+
+
+def nesterov_update(kind):
+    """v <- momentum v + d, w <- w - lr (d + momentum v). Words: as for momentum_update."""
+
+    def node(arguments, part, parts):
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
+        lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        for i in range(w.shape[0]):
+            d = g[i] * clip + l2 * w[i]
+            v[i] = momentum * v[i] + d
+            w[i] -= lr * (d + momentum * v[i])
+
+    return node
+
+
+def adam_update(kind):
+    """m and v towards d and d^2, w <- keep w - size m / (sqrt(v) + eps), with d = clip g + l2 w.
+
+    Words: w, g, m, v, size, eps, 1 - beta1, 1 - beta2, l2, keep, clip.
+    """
+
+    def node(arguments, part, parts):
+        w, g, m, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+            vector_part(arguments, 6, kind, part, parts),
+        )
+        size, eps = number(arguments, 8, kind), number(arguments, 9, kind)
+        one_minus_beta1, one_minus_beta2 = number(arguments, 10, kind), number(arguments, 11, kind)
+        l2, keep, clip = number(arguments, 12, kind), number(arguments, 13, kind), number(arguments, 14, kind)
+        for i in range(w.shape[0]):
+            d = g[i] * clip + l2 * w[i]
+            m[i] += (d - m[i]) * one_minus_beta1
+            v[i] += (d * d - v[i]) * one_minus_beta2
+            w[i] = w[i] * keep - size * m[i] / (math.sqrt(v[i]) + eps)
+
+    return node
+
+
+def rmsprop_update(kind):
+    """v <- alpha v + (1 - alpha) d^2, w <- w - lr d / (sqrt(v) + eps), with d = clip g + l2 w.
+
+    Words: w, g, v, lr, alpha, 1 - alpha, eps, l2, clip.
+    """
+
+    def node(arguments, part, parts):
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
+        lr, alpha = number(arguments, 6, kind), number(arguments, 7, kind)
+        one_minus_alpha, eps = number(arguments, 8, kind), number(arguments, 9, kind)
+        l2, clip = number(arguments, 10, kind), number(arguments, 11, kind)
+        for i in range(w.shape[0]):
+            d = g[i] * clip + l2 * w[i]
+            v[i] = alpha * v[i] + one_minus_alpha * d * d
+            w[i] -= lr * d / (math.sqrt(v[i]) + eps)
+
+    return node
+
+
+def adagrad_update(kind):
+    """v <- v + d^2, w <- w - lr d / (sqrt(v) + eps), with d = clip g + l2 w. Words: w, g, v, lr, eps, l2, clip."""
+
+    def node(arguments, part, parts):
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
+        lr, eps = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        for i in range(w.shape[0]):
+            d = g[i] * clip + l2 * w[i]
+            v[i] += d * d
+            w[i] -= lr * d / (math.sqrt(v[i]) + eps)
+
+    return node
+
+
+def squared_norm(kind):
+    """sums[part] <- the sum of x^2 over the part. Words: x, sums."""
+
+    def node(arguments, part, parts):
+        x, sums = vector_part(arguments, 0, kind, part, parts), matrix(arguments, 2, types.float64)
+        total = 0.0
+        for i in range(x.shape[0]):
+            total += x[i] * x[i]
+        sums[part, 0] = total
+
+    return node
