@@ -96,7 +96,7 @@ class Engine(ABC):
         """That many steps, to the end of their computation."""
 
     def predict(self, x: np.ndarray) -> np.ndarray:
-        """The probabilities of these samples, by the weights as they are."""
+        """The probabilities of these samples, by the weights as they are; engines without it are left out."""
         raise NotImplementedError
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.engines import ENGINES, ON_CPU, ON_CUDA, Case, expected_losses, expected_probabilities
+from bench.engines import ENGINES, ON_CPU, ON_CUDA, Case, Engine, expected_losses, expected_probabilities
 from bench.recipes import processor
 
 CHECKED_STEPS, TOLERANCE = 20, 1e-4
@@ -191,6 +191,8 @@ def main() -> int:
             return 2
         if name in elsewhere:
             print(f"left out: {name}, which is not for the device {options.device}")
+        elif options.predict and ENGINES[name].predict is Engine.predict:
+            print(f"left out: {name}, which does not predict")
         elif name in NEEDS and importlib.util.find_spec(NEEDS[name]) is None:
             print(f"left out: {name}, for {NEEDS[name]} is not installed (the README has the command)")
         else:

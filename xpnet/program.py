@@ -179,9 +179,9 @@ class Program:
             self._replays[key]()
 
     def warm_up(self) -> None:
-        """Take one step on one sample and take it back: what a device loads or compiles costs no training time."""
+        """Take a step on the first sample, over and over, and take it back: loading and compiling is not training."""
         xp, saved = self.network.k.xp, [array.copy() for array in self.state]
-        self.network.device.capture(lambda s: self._step(s, 1))()
+        self.network.device.capture(lambda s: self._step(s, self.batch))()
         for array, before in zip(self.state, saved, strict=True):
             xp.copyto(array, before)
 
