@@ -172,8 +172,8 @@ def product(kind):
     return node
 
 
-def _affine(activate):
-    """The factory of out <- activate(x w + b). Words: x, w, b, out, blas."""
+def _affine(rectify):
+    """The factory of out <- x w + b, or relu of it. Words: x, w, b, out, blas."""
 
     def factory(kind):
         def node(arguments, part, parts):
@@ -190,7 +190,8 @@ def _affine(activate):
                 block_product(blas, x, 0, w, 0, out, kind(1), kind(0), rows, columns, (0, w.shape[0]))
                 for row in out[rows[0] : rows[1]]:
                     for j in range(row.shape[0]):
-                        row[j] = activate(row[j] + b[j])
+                        z = row[j] + b[j]
+                        row[j] = kind(0) if rectify and z <= 0 else z
 
         return node
 
@@ -230,8 +231,8 @@ def sum_of_products(kind):
     return node
 
 
-def _activation_of_sum(activate):
-    """The factory of out <- activate(the sum of the parts' products + b). Words: sums, b, out."""
+def _activation_of_sum(rectify):
+    """The factory of out <- the sum of the parts' products + b, or relu of it. Words: sums, b, out."""
 
     def factory(kind):
         def node(arguments, part, parts):
@@ -246,29 +247,20 @@ def _activation_of_sum(activate):
                     for j in range(row.shape[0]):
                         row[j] += sum_row[j]
                 for j in range(row.shape[0]):
-                    row[j] = activate(row[j])
+                    row[j] = kind(0) if rectify and row[j] <= 0 else row[j]
 
         return node
 
     return factory
 
 
-@njit(inline="always", **OPTIONS)
-def _same(z):
-    return z
+# Numba keeps machine code on disk where a factory closes over plain values, not over functions.
+affine, activation_of_sum = _affine(False), _activation_of_sum(False)
+affine_relu, relu_of_sum = _affine(True), _activation_of_sum(True)
 
 
-@njit(inline="always", **OPTIONS)
-def _relu(z):
-    return type(z)(0) if z <= 0 else z
-
-
-affine, activation_of_sum = _affine(_same), _activation_of_sum(_same)
-affine_relu, relu_of_sum = _affine(_relu), _activation_of_sum(_relu)
-
-
-def _backward(derive):
-    """The factory of out <- derive(dz w^T, aux); sums[part] <- its sum over the part's rows.
+def _backward(by_output):
+    """The factory of out <- dz w^T by the slope (or where the output is positive); sums[part] <- its sum by columns.
 
     Words: dz, w, aux, out, sums, blas.
     """
@@ -287,7 +279,7 @@ def _backward(derive):
                 for i in range(block[0], block[1]):
                     row, aux_row = out[i][columns[0] : columns[1]], aux[i][columns[0] : columns[1]]
                     for j in range(row.shape[0]):
-                        v = derive(row[j], aux_row[j])
+                        v = (row[j] if aux_row[j] > 0 else kind(0)) if by_output else row[j] * aux_row[j]
                         row[j] = v
                         own_sums[j] += v
 
@@ -296,18 +288,8 @@ def _backward(derive):
     return factory
 
 
-@njit(inline="always", **OPTIONS)
-def _where_positive(dy, y):
-    return dy if y > 0 else type(dy)(0)
-
-
-@njit(inline="always", **OPTIONS)
-def _times(dy, slope):
-    return dy * slope
-
-
-backward_by_output = _backward(_where_positive)
-backward_by_slope = _backward(_times)
+backward_by_output = _backward(True)
+backward_by_slope = _backward(False)
 
 
 def sum_of_parts(kind, result):
