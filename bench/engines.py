@@ -126,13 +126,15 @@ class Xpnet(Engine):
         self.lr, self.step = trainer.optimizer.lr, 0
 
     def _advance(self, batches: np.ndarray) -> np.ndarray:
+        from xpnet.program import Chunk
+
         summed = []
         for start in range(0, len(batches), self.chunk):
             part = batches[start : start + self.chunk]
             steps = np.arange(self.step, self.step + len(part))
             self.step += len(part)
             table = self.update.table(steps, np.full(len(part), self.lr))
-            summed.append(self.program.run(part.ravel(), table)[0])
+            summed.append(self.program.run(Chunk(part.ravel(), table)).losses)
         return np.concatenate(summed) / self.case.batch
 
     def losses(self, steps: int) -> np.ndarray:

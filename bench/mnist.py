@@ -25,6 +25,7 @@ def epoch_over_steps(data: Any) -> dict[str, float]:
     import numpy as np
 
     from xpnet.data.samples import Samples
+    from xpnet.program import Chunk
 
     def fit_seconds(epochs: int) -> float:
         trainer = new_trainer(data, epochs)
@@ -37,14 +38,15 @@ def epoch_over_steps(data: Any) -> dict[str, float]:
     network_trainer.network.task, network_trainer.network.classes = "classification", tuple(labels)
     training = network_trainer.prepare(Samples.of(data.x, data.y.astype(np.int32)))
     order = np.random.default_rng(0).permutation(len(data.x))
-    table = training.update.table(np.arange(len(order) // BATCH), np.full(len(order) // BATCH, 0.1))
-    training.program.run(order, table)
+    steps = len(order) // BATCH
+    chunk = Chunk(order, training.update.table(np.arange(steps), np.full(steps, 0.1)))
+    training.program.run(chunk)
     fits, steps = [], []
     for _ in range(ROUNDS):
         fits.append((fit_seconds(1 + EPOCHS) - fit_seconds(1)) / EPOCHS)
         start = time.perf_counter()
         for _ in range(EPOCHS):
-            training.program.run(order, table)
+            training.program.run(chunk)
         steps.append((time.perf_counter() - start) / EPOCHS)
     ratio = statistics.median(f / s for f, s in zip(fits, steps, strict=True))
     return {"epoch_s": statistics.median(fits), "steps_s": statistics.median(steps), "epoch_over_steps": ratio}
@@ -63,7 +65,7 @@ def peak_memory() -> dict[str, float]:
     import numpy as np
 
     import xpnet
-    from xpnet.program import EVALUATION_ROWS
+    from xpnet.devices import Device
 
     small = np.random.default_rng(0).integers(0, 256, (640, 64)).astype(np.uint8)
     network = xpnet.MLP((64, 30, 10))
@@ -76,7 +78,7 @@ def peak_memory() -> dict[str, float]:
     trainer.fit(data.x, data.y)
     trainer.evaluate(data.x_test, data.y_test)
     parameters = sum(array.nbytes for _, array in trainer.network.parameters.named())
-    rows = max(BATCH, EVALUATION_ROWS)
+    rows = max(BATCH, Device.block_rows)
     activations = 4 * rows * (sum(SIZES) + sum(SIZES[1:]))
     bound = 1.3 * (data.x.nbytes + data.x_test.nbytes) + 3 * parameters + activations
     return {"peak_mib": _status("VmHWM") - before, "bound_mib": bound / 2**20}

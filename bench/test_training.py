@@ -8,6 +8,7 @@ import pytest
 import xpnet
 from bench.conftest import BATCHES, SIZES, prepared, samples
 from xpnet.data.transform import InputTransform
+from xpnet.program import Chunk
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -24,8 +25,8 @@ def test_step_of_another_optimizer(optimizer, measure):
 def run_chunk(training, batch, measure):
     """One step by the program, with its upload and its read-out."""
     order = training.samples.rows[:batch]
-    table = training.update.table(np.zeros(1), np.full(1, 1e-4))
-    measure(lambda: training.program.run(order, table), batch)
+    chunk = Chunk(order, training.update.table(np.zeros(1), np.full(1, 1e-4)))
+    measure(lambda: training.program.run(chunk), batch)
 
 
 def test_epoch(measure):

@@ -11,8 +11,9 @@ import pytest
 
 import xpnet
 from xpnet.data.samples import Samples
+from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
-from xpnet.program import Program, Resident, Workspace
+from xpnet.program import Chunk, Program, Workspace
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))
@@ -50,12 +51,12 @@ def test_ten_losses_and_the_parameters_after_them(network):
 def test_every_gradient_of_the_first_step(network):
     loss, metric = Loss.for_output("softmax"), Metric.for_task("classification", "softmax")
     samples = Samples.of(X, LABELS)
-    resident = Resident.of(samples, network, loss, metric)
+    feed = Feed(samples, network, loss, metric)
     update = xpnet.SGD(0.1, momentum=0.5).bind(network.parameters, l2=0.0, clip_norm=None)
     before = [w.copy() for w in network.parameters.w]
-    workspace = Workspace(network, resident, golden.ROWS)
-    program = Program(network, loss, metric, update, resident, workspace, batch=golden.ROWS, chunk=1)
-    summed, _ = program.run(samples.rows, update.table(np.zeros(1), np.ones(1)))
+    workspace = Workspace(network, feed, golden.ROWS)
+    program = Program(network, loss, metric, update, feed, workspace, batch=golden.ROWS, chunk=1)
+    summed = program.run(Chunk(samples.rows, update.table(np.zeros(1), np.ones(1)))).losses
     penalty = 0.5 * golden.L2 * sum((w**2).sum() for w in before)
     assert summed[0] / golden.ROWS + penalty == pytest.approx(EXPECTED["losses"][0], rel=1e-13)
     for w, dw, expected in zip(before, update.grads.w, EXPECTED["first_gradients"]["dw"], strict=True):

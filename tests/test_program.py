@@ -11,6 +11,7 @@ from emulated import CaptureError, Emulated
 import xpnet
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
+from xpnet.program import Chunk
 
 ACTIVATION_NAMES = xpnet.kernels.ACTIVATIONS
 
@@ -138,10 +139,10 @@ def test_a_step_allocates_nothing_that_grows_with_the_batch(name):
         trainer = xpnet.Trainer(network, optimizer=OPTIMIZERS[name], batch_size=batch, l2=1e-3, epochs=3)
         program = trainer.prepare(Samples.of(x, y)).program
         order, steps = np.arange(2 * batch), np.arange(2)
-        table = program.update.table(steps, np.full(2, 0.01))
-        program.run(order, table)
+        chunk = Chunk(order, program.update.table(steps, np.full(2, 0.01)))
+        program.run(chunk)
         tracemalloc.start()
-        program.run(order, table)
+        program.run(chunk)
         peaks[batch] = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert peaks[4096] < peaks[256] + 50_000, peaks

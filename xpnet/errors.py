@@ -25,6 +25,10 @@ class DivergenceError(XpnetError):
     """The training loss became NaN or infinite."""
 
 
+class OutOfMemoryError(XpnetError):
+    """The device has not the memory that the training needs."""
+
+
 def one_of(what: str, got: Any, known: Iterable[str]) -> str:
     """`got`, if it is one of the known names."""
     names = list(known)

@@ -14,10 +14,11 @@ import numpy as np
 
 from xpnet.data.samples import Samples
 from xpnet.errors import XpnetError
+from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.network import MLP
 from xpnet.optimizers import SGD
-from xpnet.program import Evaluation, Program, Resident, Workspace
+from xpnet.program import Chunk, Evaluation, Program, Workspace
 
 TOLERANCE = 1e-6
 """Relative error, by norms, above which a gradient is called wrong."""
@@ -131,13 +132,13 @@ class _Probe:
         # Beyond the bound on the reported loss, the slope of the loss is not the gradient.
         self.loss = replace(loss, log_smallest=-np.inf)
         metric = Metric.for_task(network.task or "classification", network.output)
-        resident = Resident.of(samples, self.network, self.loss, metric)
-        self.workspace = Workspace(self.network, resident, self.rows)
-        self.evaluation = Evaluation(self.network, self.loss, metric, samples, resident, self.workspace)
+        feed = Feed(samples, self.network, self.loss, metric)
+        self.workspace = Workspace(self.network, feed, self.rows)
+        self.evaluation = Evaluation(self.network, self.loss, metric, samples, feed, self.workspace)
         update = SGD(lr=1.0).bind(self.network.parameters, l2=l2, clip_norm=None)
-        program = Program(self.network, self.loss, metric, update, resident, self.workspace, batch=self.rows, chunk=1)
+        program = Program(self.network, self.loss, metric, update, feed, self.workspace, batch=self.rows, chunk=1)
         before = {name: view.copy() for name, view in self.network.parameters.named()}
-        program.run(samples.rows, update.table(np.zeros(1), np.ones(1)))
+        program.run(Chunk(samples.rows, update.table(np.zeros(1), np.ones(1))))
         self.gradients = {name: before[name] - view for name, view in self.network.parameters.named()}
         for name, view in self.network.parameters.named():
             view[...] = before[name]
@@ -148,7 +149,7 @@ class _Probe:
 
     def sides(self) -> np.ndarray:
         """On which side of every kink each unit and each residual is."""
-        v, network = self.workspace.first(self.rows), self.network
+        v, network = self.workspace.batch(0, self.rows), self.network
         signs = [(y > 0).ravel() for y, name in zip(v.h[1:-1], network.activations, strict=True) if name in KINKED]
         if self.loss.name in ("mae", "huber"):
             y = np.empty_like(v.h[-1])

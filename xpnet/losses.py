@@ -108,3 +108,27 @@ class Metric:
         if self.name == "accuracy" and loss_targets.ndim == 2 and loss_targets.shape[1] > 1 and y.ndim == 1:
             return y
         return loss_targets
+
+
+def score(
+    k: Table,
+    loss: Loss,
+    metric: Metric,
+    z: Array,
+    t: Array,
+    labels: Array,
+    *,
+    weights: Array | None,
+    out: Array,
+    db: Array,
+    sums: tuple[Array, Array],
+) -> None:
+    """dz of the mean loss into `out`, its column sums into `db`, the sums of loss and metric into `sums`."""
+    if loss.name == "cross_entropy" and metric.name == "accuracy" and t.ndim == 1:
+        smallest = loss.log_smallest
+        k.scored_softmax_cross_entropy(
+            z, t, log_smallest=smallest, weights=weights, out=out, db=db, loss=sums[0], hits=sums[1]
+        )
+    else:
+        metric(k, z, labels, weights=weights, out=sums[1])
+        loss(k, z, t, weights=weights, out=out, db=db, loss=sums[0])

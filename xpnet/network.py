@@ -29,11 +29,8 @@ ALIGNMENT = 256
 LARGEST = 2**48
 """Weights that no machine holds."""
 
-PREDICTION_ROWS = 1024
-"""Samples that go through the network at a time when it predicts."""
-
-PREDICTION_PORTION = 16 * PREDICTION_ROWS
-"""Samples that are on the device at a time."""
+PREDICTION_BLOCKS = 16
+"""Of the device's block_rows, the samples that are on it at a time when a network predicts."""
 
 
 class Parameters:
@@ -114,16 +111,14 @@ class MLP:
         self.transform = InputTransform()
         self.task: str | None = None
         self.classes: tuple[Label, ...] | None = None
-        self._place(open_device(device))
         rng = np.random.default_rng(seed if isinstance(seed, np.random.SeedSequence) else whole("seed", seed, least=0))
-        for w, b in zip(self.parameters.w, self.parameters.b, strict=True):
-            fan_in, fan_out = w.shape
-            self.device.upload(draw_w(rng, fan_in, fan_out, w.shape), out=w)
-            self.device.upload(draw_b(rng, fan_in, fan_out, b.shape), out=b)
-
-    def _place(self, device: Device) -> None:
-        self.device, self.k = device, kernels.on(device)
-        self.parameters = Parameters(device, self.sizes, self.dtype)
+        self.device = open_device(device)
+        with self.device:
+            self.k, self.parameters = kernels.on(self.device), Parameters(self.device, self.sizes, self.dtype)
+            for w, b in zip(self.parameters.w, self.parameters.b, strict=True):
+                fan_in, fan_out = w.shape
+                self.device.upload(draw_w(rng, fan_in, fan_out, w.shape), out=w)
+                self.device.upload(draw_b(rng, fan_in, fan_out, b.shape), out=b)
 
     def __repr__(self) -> str:
         return f"MLP({'-'.join(map(str, self.sizes))}, {self.output}, {self.dtype}, {self.device.name})"
@@ -174,18 +169,20 @@ class MLP:
         x = check_samples(x)
         if x.shape[1] != self.sizes[0]:
             raise XpnetError(f"X: got samples of {x.shape[1]} values, expected {self.sizes[0]}, as in training.")
-        device, rows = self.device, min(PREDICTION_ROWS, x.shape[0])
-        h = [device.empty((rows, size), self.dtype) for size in self.sizes[:-1]]
-        outputs = device.empty((min(PREDICTION_PORTION, x.shape[0]), self.sizes[-1]), self.dtype)
+        device, rows = self.device, min(self.device.block_rows, x.shape[0])
         result = np.empty((x.shape[0], self.sizes[-1]), self.dtype)
-        for start in range(0, len(result), PREDICTION_PORTION):
-            portion = x[start : start + PREDICTION_PORTION]
-            source, n = open_source(device, portion, self.transform, self.dtype), portion.shape[0]
-            full, rest = divmod(n, rows)
-            step = partial(self._predict, source, h, outputs, output)
-            device.run(partial(step, 0, rows), full)
-            device.run(partial(step, full, rest), int(rest > 0))
-            result[start : start + n] = device.to_host(outputs[:n])
+        with device:
+            h = [device.operands((rows, size), self.dtype) for size in self.sizes[:-1]]
+            portion = min(PREDICTION_BLOCKS * rows, x.shape[0])
+            outputs = device.empty((portion, self.sizes[-1]), self.dtype)
+            for start in range(0, len(result), portion):
+                part = x[start : start + portion]
+                source, n = open_source(device, part, self.transform, self.dtype), part.shape[0]
+                full, rest = divmod(n, rows)
+                step = partial(self._predict, source, h, outputs, output)
+                device.run(partial(step, 0, rows), full)
+                device.run(partial(step, full, rest), int(rest > 0))
+                result[start : start + n] = device.to_host(outputs[:n])
         return result
 
     def _predict(self, source: Source, h: list[Array], outputs: Array, output: str, first: int, n: int, i: int) -> None:

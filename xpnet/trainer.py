@@ -16,10 +16,12 @@ from xpnet.data import Targets, check_samples, check_weights, encode_targets
 from xpnet.data.samples import Samples
 from xpnet.devices import Array
 from xpnet.errors import DataError, number, one_of, whole
+from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
+from xpnet.memory import foresee
 from xpnet.network import MLP
 from xpnet.optimizers import Optimizer
-from xpnet.program import EVALUATION_ROWS, Evaluation, Resident, Workspace
+from xpnet.program import Evaluation, Workspace
 from xpnet.schedules import Constant, Schedule
 from xpnet.training import Interval, Training
 
@@ -141,7 +143,8 @@ class Trainer:
             if part is not None and part.total_weight == 0:
                 raise DataError(f"sample_weight: got only zeros in the {what} set; give some of its samples a weight.")
         self.step, self.stopped = 0, ""
-        training = Training(self, samples, validation)
+        with self.network.device:
+            training = Training(self, samples, validation)
         self.history, self.total_steps = training.history, training.span.total
         return training
 
@@ -150,11 +153,12 @@ class Trainer:
         broken = True
         try:
             self.tell("on_start")
-            with _ctrl_c_calls(lambda: self.stop("interrupted")):
+            with _ctrl_c_calls(lambda: self.stop("interrupted")), self.network.device:
                 training.run()
             broken = False
         finally:
-            training.keeper.restore(broken=broken)
+            with self.network.device:
+                training.keeper.restore(broken=broken)
             self.tell("on_end")
         return self.history
 
@@ -164,10 +168,12 @@ class Trainer:
 
     def measure(self, samples: Samples) -> dict[str, float]:
         """The mean loss and the metric on encoded samples."""
-        metric = self.metric
-        resident = Resident.of(samples, self.network, self.loss, metric)
-        workspace = Workspace(self.network, resident, min(EVALUATION_ROWS, len(samples)))
-        loss, value = Evaluation(self.network, self.loss, metric, samples, resident, workspace)()
+        network, metric, rows = self.network, self.metric, min(self.network.device.block_rows, len(samples))
+        with network.device:
+            plan = foresee(network, [samples], rows=rows, batch=rows, chunk=-(-len(samples) // rows))
+            feed = Feed(samples, network, self.loss, metric, window=plan.window)
+            workspace = Workspace(network, feed, rows)
+            loss, value = Evaluation(network, self.loss, metric, samples, feed, workspace)()
         return {"loss": loss, metric.name: value}
 
     def stop(self, why: str) -> None:
@@ -178,16 +184,13 @@ class Trainer:
         """0.5 l2 sum(w^2) of the present weights."""
         return 0.5 * self.l2 * self._squared_norm(self.network.parameters.weights) if self.l2 else 0.0
 
-    def weights_are_finite(self) -> bool:
-        """Whether every weight and bias is a number."""
-        return bool(np.isfinite(self._squared_norm(self.network.parameters.flat)))
-
     def _squared_norm(self, block: Array) -> float:
         network = self.network
-        total = network.device.zeros((), network.dtype)
-        with np.errstate(over="ignore"):  # a diverged network is told of by its own error
-            network.k.squared_norm(block, out=total)
-        return float(network.device.to_host(total))
+        with network.device:
+            total = network.device.zeros((), network.dtype)
+            with np.errstate(over="ignore"):  # a diverged network is told of by its own error
+                network.k.squared_norm(block, out=total)
+            return float(network.device.to_host(total))
 
     def _samples(self, x: Any, y: Any, weights: Any = None) -> Samples:
         """Check arrays against each other and the network; the first ones tell the network its task."""

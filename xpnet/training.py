@@ -13,7 +13,9 @@ import numpy as np
 from xpnet.callbacks import History, Row
 from xpnet.data.batches import Batches
 from xpnet.errors import DivergenceError, XpnetError
-from xpnet.program import EVALUATION_ROWS, Evaluation, Program, Resident, Workspace, chunk_steps
+from xpnet.feed import Feed
+from xpnet.memory import foresee
+from xpnet.program import Chunk, Evaluation, Outcome, Program, Workspace, chunk_steps
 from xpnet.schedules import Span
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ class Interval:
 
 
 @dataclass
-class _Stretch:
+class _Sums:
     """Sums over the steps since the last row of history."""
 
     loss: float = 0.0
@@ -108,6 +110,22 @@ class Keeper:
             raise XpnetError(f'monitor: got "{self._monitor}", expected one of {", ".join(known)}{without}.')
 
 
+@dataclass(frozen=True, eq=False)
+class _Stretch:
+    """A chunk of steps with what the history needs of it.
+
+    Attributes:
+        first: The number of its first step.
+        lr: (steps,) learning rates.
+        weights: (steps,) what the summed loss of each batch is divided by: its samples, or their weights.
+    """
+
+    chunk: Chunk
+    first: int
+    lr: np.ndarray
+    weights: np.ndarray
+
+
 class Training:
     """The program, the position in it, and what is written down on the way."""
 
@@ -119,75 +137,98 @@ class Training:
         self.batches = Batches(
             samples.rows, batch, replacement=trainer.replacement, rng=np.random.default_rng(order_seed)
         )
-        per_epoch = self.batches.per_epoch
+        per_epoch, batch = self.batches.per_epoch, self.batches.size
         self.span = Span(per_epoch, trainer.steps or trainer.epochs * per_epoch)
         self.history = History(metric.name, per_epoch)
-        self.keeper = Keeper(trainer, self.history, validated=validation is not None)
 
-        resident = Resident.of(samples, network, loss, metric)
+        shared = validation is not None and validation.shares_arrays(samples)
+        sets = [samples] if validation is None or shared else [samples, validation]
         largest = max(len(samples), 0 if validation is None else len(validation))
-        workspace = Workspace(network, resident, max(self.batches.size, min(EVALUATION_ROWS, largest)))
-        self.chunk = chunk_steps(network, self.batches.size, per_epoch)
+        rows = max(batch, min(network.device.block_rows, largest))
+        plan = foresee(network, sets, rows=rows, batch=batch, chunk=chunk_steps(network, batch, per_epoch))
+        self.chunk = plan.chunk
+        self.keeper = Keeper(trainer, self.history, validated=validation is not None)
+        feeds = [Feed(part, network, loss, metric, window=plan.window) for part in sets]
+        workspace = Workspace(network, feeds[0], rows, plan.gathered * batch)
         self.update = trainer.optimizer.bind(network.parameters, l2=trainer.l2, clip_norm=trainer.clip_norm)
         self.program = Program(
-            network, loss, metric, self.update, resident, workspace, batch=self.batches.size, chunk=self.chunk
+            network,
+            loss,
+            metric,
+            self.update,
+            feeds[0],
+            workspace,
+            batch=batch,
+            chunk=self.chunk,
+            gathered=plan.gathered,
         )
-        self.program.warm_up()
-        self.evaluation = None
-        if validation is not None:
-            shared = validation.shares_arrays(samples)
-            there = resident if shared else Resident.of(validation, network, loss, metric)
-            self.evaluation = Evaluation(network, loss, metric, validation, there, workspace)
-        self._stretch = _Stretch()
+        chunk, samples_per_epoch = self.chunk * batch, min(len(samples), per_epoch * batch)
+        self.program.warm_up({min(chunk, samples_per_epoch - start) for start in range(0, samples_per_epoch, chunk)})
+        self.evaluation = (
+            None if validation is None else Evaluation(network, loss, metric, validation, feeds[-1], workspace)
+        )
+        self._sums = _Sums()
+        self.first_penalty = self._penalty = trainer.penalty()
         self._lr = 0.0
 
     def run(self) -> None:
-        """Epoch after epoch, chunk by chunk, until it is done or told to stop."""
-        trainer = self.trainer
-        while not trainer.stopped and trainer.step < self.span.total:
-            for order in self._chunks(self.batches.epoch()):
-                self._run_chunk(order)
-                if trainer.stopped:
-                    break
-        if self._stretch.samples:  # stopped on the way: what is kept gets its row too
-            self._end_stretch()
+        """Chunk by chunk, until it is done or told to stop; each is made while the device works on the one before."""
+        trainer, coming = self.trainer, self._stretches()
+        following = next(coming, None)
+        while following is not None and not trainer.stopped:
+            stretch, following = following, None
+
+            def make_following() -> Chunk | None:
+                nonlocal following
+                following = next(coming, None)
+                return None if following is None else following.chunk
+
+            start = time.perf_counter()
+            outcome = self.program.run(stretch.chunk, make_following)
+            self._take(stretch, outcome, time.perf_counter() - start)
+        if self._sums.samples:  # stopped on the way: what is kept gets its row too
+            self._end_row()
         done = trainer.step == self.span.total and trainer.stopped != "early stopping"
         self.history.stopped = "done" if done else trainer.stopped
 
-    def _chunks(self, order: np.ndarray) -> Iterator[np.ndarray]:
-        """An epoch's order in pieces, which end where a row of history does."""
-        size, start = self.batches.size, 0
-        while start < len(order) and self.trainer.step < self.span.total:
-            steps = min(self.chunk, self.span.total - self.trainer.step)
-            if self.trainer.eval_every.unit == "steps":
-                steps = min(steps, self.trainer.eval_every.left(self.trainer.step))
-            yield order[start : start + steps * size]
-            start += steps * size
+    def _stretches(self) -> Iterator[_Stretch]:
+        """All chunks of the run; they end where a row of history does."""
+        size, every, first = self.batches.size, self.trainer.eval_every, 0
+        while first < self.span.total:
+            order, start = self.batches.epoch(), 0
+            while start < len(order) and first < self.span.total:
+                steps = min(self.chunk, self.span.total - first)
+                if every.unit == "steps":
+                    steps = min(steps, every.left(first))
+                stretch = self._stretch(order[start : start + steps * size], first)
+                yield stretch
+                first += len(stretch.lr)
+                start += steps * size
 
-    def _run_chunk(self, order: np.ndarray) -> None:
-        trainer, first = self.trainer, self.trainer.step
+    def _stretch(self, order: np.ndarray, first: int) -> _Stretch:
         weights = self._batch_weights(order)
-        divisors = np.where(weights > 0, weights, 1.0)  # a batch without weight has no loss
         steps = np.arange(first, first + len(weights))
-        lr = trainer.optimizer.lr * trainer.schedule(steps, self.span)
-        penalty = trainer.penalty() if first == 0 else 0.0
-        start = time.perf_counter()
-        losses, hits = self.program.run(order, self.update.table(steps, lr))
-        elapsed = time.perf_counter() - start
-        self._stretch.seconds += elapsed
+        lr = self.trainer.optimizer.lr * self.trainer.schedule(steps, self.span)
+        return _Stretch(Chunk(order, self.update.table(steps, lr)), first, lr, weights)
+
+    def _take(self, stretch: _Stretch, outcome: Outcome, elapsed: float) -> None:
+        """Write down what came of a chunk."""
+        trainer, sums, samples = self.trainer, self._sums, len(stretch.chunk.order)
+        divisors = np.where(stretch.weights > 0, stretch.weights, 1.0)  # a batch without weight has no loss
+        sums.seconds += elapsed
         self.history.seconds += elapsed
-        trainer.step += len(steps)
-        self.history.add_steps(losses / divisors, penalty)
-        self._check_finite(losses, lr, first)
-        self._stretch.loss += float(losses.sum(dtype=np.float64))
-        self._stretch.hits += float(hits.sum(dtype=np.float64))
-        self._stretch.weight += float(weights.sum())
-        self._stretch.samples += len(order)
-        self.history.samples += len(order)
-        self._lr = float(lr[-1])
+        trainer.step += len(stretch.lr)
+        self.history.add_steps(outcome.losses / divisors, self.first_penalty if stretch.first == 0 else 0.0)
+        self._check_finite(stretch, outcome)
+        sums.loss += float(outcome.losses.sum(dtype=np.float64))
+        sums.hits += float(outcome.hits.sum(dtype=np.float64))
+        sums.weight += float(stretch.weights.sum())
+        sums.samples += samples
+        self.history.samples += samples
+        self._lr, self._penalty = float(stretch.lr[-1]), 0.5 * trainer.l2 * outcome.weights_norm
         trainer.tell("on_chunk")
         if self._row_is_due():
-            self._end_stretch()
+            self._end_row()
 
     def _batch_weights(self, order: np.ndarray) -> np.ndarray:
         """What each batch's summed loss is divided by: its samples, or their weights."""
@@ -201,44 +242,46 @@ class Training:
         at = every.left(step) == every.count if every.unit == "steps" else step % self.span.per_epoch == 0
         return at or step == self.span.total
 
-    def _end_stretch(self) -> None:
+    def _end_row(self) -> None:
         """A row of history; the validation set where it is due; the weights worth keeping."""
-        trainer, stretch, every = self.trainer, self._stretch, self.trainer.eval_every
+        trainer, sums, every = self.trainer, self._sums, self.trainer.eval_every
         epoch = trainer.step / self.span.per_epoch
         ended = trainer.step == self.span.total or trainer.stopped
         due = bool(ended) or every.unit == "steps" or epoch % every.count == 0
-        weight = stretch.weight or 1.0
+        weight = sums.weight or 1.0
         val_loss, val_metric = self.evaluation() if due and self.evaluation else (None, None)
         row = Row(
             epoch=epoch,
             step=trainer.step,
-            train_loss=stretch.loss / weight + trainer.penalty(),
-            train_metric=stretch.hits / weight,
+            train_loss=sums.loss / weight + self._penalty,
+            train_metric=sums.hits / weight,
             val_loss=val_loss,
             val_metric=val_metric,
             lr=self._lr,
             seconds=self.history.seconds,
-            samples_per_second=stretch.samples / stretch.seconds,
+            samples_per_second=sums.samples / sums.seconds,
             evaluated=due,
         )
-        self._stretch = _Stretch()
+        self._sums = _Sums()
         self.history.rows.append(row)
         self.keeper.offer(row)
         trainer.tell("on_row", row)
         if self.keeper.patience_ended and not trainer.stopped:
             trainer.stop("early stopping")
 
-    def _check_finite(self, losses: np.ndarray, lr: np.ndarray, first: int) -> None:
+    def _check_finite(self, stretch: _Stretch, outcome: Outcome) -> None:
         """Raise where a loss of this chunk, or a weight after it, is not finite."""
+        losses = outcome.losses
         bad = np.flatnonzero(~np.isfinite(losses))
-        if len(bad) == 0 and self.trainer.weights_are_finite():
+        if len(bad) == 0 and np.isfinite(outcome.weights_norm) and np.isfinite(outcome.biases_norm):
             return
         at = int(bad[0]) if len(bad) else len(losses) - 1
         what = f"The loss became {losses[at]:f}" if len(bad) else "The weights grew beyond all bounds"
-        step = first + at + 1
+        step = stretch.first + at + 1
         self.history.stopped = "diverged"
         raise DivergenceError(
-            f"{what} in epoch {(step - 1) // self.span.per_epoch + 1}, step {step}, at a learning rate of {lr[at]:g}; "
+            f"{what} in epoch {(step - 1) // self.span.per_epoch + 1}, step {step}, at a learning rate of "
+            f"{stretch.lr[at]:g}; "
             "the last good weights are kept: try a learning rate ten times smaller, a bound on the gradient "
             "(clip_norm), or inputs scaled to about 1."
         )

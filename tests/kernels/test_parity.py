@@ -214,6 +214,14 @@ def loss(b: Bench, *, name: str, targets: str, weighted: bool = False, in_place:
     getattr(b.k, name)(z, t, weights=weights, out=dz, db=b.out(b.units), loss=b.out(), **options)
 
 
+def scored(b: Bench, *, weighted: bool, in_place: bool) -> None:
+    """The loss and the hits, away from ties."""
+    z, t = b.normal(b.rows, b.units, size=2), b.given(b.whole(b.units, b.rows, dtype=np.int32))
+    z, dz = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(b.rows, b.units))
+    sums = {"loss": b.out(), "hits": b.out()}
+    b.k.scored_softmax_cross_entropy(z, t, weights=weights_of(b, weighted), out=dz, db=b.out(b.units), **sums)
+
+
 def hits(b: Bench, *, output: str, weighted: bool, labels: bool = False) -> None:
     t = b.whole(2, b.rows, b.units).astype(np.float32) if labels else b.whole(b.units, b.rows, dtype=np.int32)
     z, weights = b.given(b.normal(b.rows, b.units)), weights_of(b, weighted)
@@ -338,6 +346,7 @@ CASES = [
         for both in NO_YES
     ),
     case("huber", call=loss, name="huber", targets="numbers", output="tanh", delta=0.3),
+    *(case("scored_softmax_cross_entropy", call=scored, **o) for o in each(weighted=NO_YES, in_place=NO_YES)),
     *(case("hits", **o) for o in each(output=("softmax", "linear", "relu", "tanh"), weighted=NO_YES)),
     *(case("hits", output="sigmoid", labels=True, **o) for o in each(weighted=NO_YES)),
     *(case("squared_errors", **o) for o in each(output=("softmax", *ACTIVATIONS), weighted=NO_YES)),

@@ -14,16 +14,30 @@ if TYPE_CHECKING:
 
 
 class DenseSource:
-    """(N, I) samples: bytes as they are, scaled and shifted while they are gathered, or floats ready to use."""
+    """(N, I) samples: bytes as they are, scaled and shifted while they are gathered, or floats ready to use.
 
-    def __init__(self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype) -> None:
+    Attributes:
+        arrays: What is on the device, row by row: all samples, or room for `window` of them.
+    """
+
+    def __init__(
+        self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype, *, window: int | None = None
+    ) -> None:
+        self._x, self._transform, self._dtype = x, transform, dtype
         self.scale, self.shift = None, None
-        if x.dtype.kind == "f":
-            # In double precision: of large values with small differences, float32 keeps nothing before the shift.
-            self.samples = device.asarray(transform.apply(x, dtype))
-        else:
-            self.samples = device.asarray(x)
+        if x.dtype.kind != "f":
             self.scale, self.shift = _constants(device, transform, dtype)
+        if window is None:
+            self.samples = device.asarray(*self.on_host(slice(None)))
+        else:
+            self.samples = device.empty((window, x.shape[1]), dtype if x.dtype.kind == "f" else x.dtype)
+        self.arrays = [self.samples]
+
+    def on_host(self, rows: Any) -> list[np.ndarray]:
+        """What `arrays` hold of these rows."""
+        # In double precision: of large values with small differences, float32 keeps nothing before the shift.
+        part = self._x[rows]
+        return [self._transform.apply(part, self._dtype) if part.dtype.kind == "f" else part]
 
     def gather(self, k: Table, index: Array, *, out: Array) -> None:
         """out: (B, I) <- the samples of these numbers, as the network sees them."""
@@ -41,10 +55,23 @@ class DenseSource:
 class SparseSource:
     """Samples of few non-zeros, each row padded to the same number of entries; made dense while they are gathered."""
 
-    def __init__(self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype) -> None:
+    def __init__(
+        self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype, *, window: int | None = None
+    ) -> None:
         columns, values = _padded(x)
-        self.columns, self.values = device.asarray(columns), device.asarray(values, dtype)
+        self._columns, self._values = columns, values.astype(dtype, copy=False)
         self.scale, self.shift = _constants(device, transform, dtype)
+        if window is None:
+            self.columns, self.values = (device.asarray(array) for array in self.on_host(slice(None)))
+        else:
+            self.columns, self.values = (
+                device.empty((window, columns.shape[1]), kind) for kind in (columns.dtype, dtype)
+            )
+        self.arrays = [self.columns, self.values]
+
+    def on_host(self, rows: Any) -> list[np.ndarray]:
+        """What `arrays` hold of these rows."""
+        return [self._columns[rows], self._values[rows]]
 
     def gather(self, k: Table, index: Array, *, out: Array) -> None:
         """out: (B, I) <- the samples of these numbers, as the network sees them."""
@@ -59,16 +86,32 @@ class SparseSource:
 Source = DenseSource | SparseSource
 
 
-def open_source(device: Device, x: Any, transform: InputTransform, dtype: Any) -> Source:
-    """The samples on the device in the form that takes less memory. x: (N, I), dense or canonical CSR."""
+def open_source(device: Device, x: Any, transform: InputTransform, dtype: Any, *, window: int | None = None) -> Source:
+    """The samples on the device in the form that takes less memory, all of them or room for `window` of them.
+
+    x: (N, I), dense or canonical CSR.
+    """
     dtype = np.dtype(dtype)
     if not hasattr(x, "toarray"):
-        return DenseSource(device, x, transform, dtype)
-    dense_row = x.shape[1] * (x.dtype if x.dtype.kind != "f" else dtype).itemsize
-    sparse_row = int(np.diff(x.indptr).max(initial=1)) * (np.dtype(np.int32).itemsize + dtype.itemsize)
-    if dense_row <= sparse_row:
-        return DenseSource(device, x.toarray(), transform, dtype)
-    return SparseSource(device, x, transform, dtype)
+        return DenseSource(device, x, transform, dtype, window=window)
+    if _dense_row(x, dtype) <= _sparse_row(x, dtype):
+        return DenseSource(device, x.toarray(), transform, dtype, window=window)
+    return SparseSource(device, x, transform, dtype, window=window)
+
+
+def row_bytes(x: Any, dtype: Any) -> int:
+    """What a sample takes on the device."""
+    dtype = np.dtype(dtype)
+    dense = _dense_row(x, dtype)
+    return min(dense, _sparse_row(x, dtype)) if hasattr(x, "toarray") else dense
+
+
+def _dense_row(x: Any, dtype: np.dtype) -> int:
+    return int(x.shape[1]) * (dtype if x.dtype.kind == "f" else x.dtype).itemsize
+
+
+def _sparse_row(x: Any, dtype: np.dtype) -> int:
+    return int(np.diff(x.indptr).max(initial=1)) * (np.dtype(np.int32).itemsize + dtype.itemsize)
 
 
 def _constants(device: Device, transform: InputTransform, dtype: np.dtype) -> tuple[Any, Array | None]:

@@ -13,11 +13,20 @@ class Device:
     """A NumPy-like namespace with the few things that such namespaces do differently.
 
     A device may bring `twins`: faster kernels under the names of references in `xpnet.kernels`, with their signatures.
+    Whoever works on its arrays does so within `with device:`, which makes it the one that its namespace works on.
+
+    Attributes:
+        block_rows: Samples that go through a network at a time where no batch size says it.
+        chunk_work: Multiply-adds that are done without a look at signals, about a second's.
+        gathered_bytes: Samples that are gathered together, for several steps, up to this size.
     """
 
     name: str
     xp: Any
     twins: Mapping[str, Callable[..., Any]]
+    block_rows = 1024
+    chunk_work = 2**36
+    gathered_bytes = 0
 
     def __init__(self, name: str, xp: Any, twins: Mapping[str, Callable[..., Any]] | None = None) -> None:
         self.name, self.xp, self.twins = name, xp, twins or {}
@@ -26,10 +35,21 @@ class Device:
     def __repr__(self) -> str:
         return f"<xpnet device {self.name}>"
 
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     @property
     def description(self) -> str:
         """What a person calls this device."""
         return self.name
+
+    @property
+    def free_memory(self) -> int | None:
+        """Bytes that can be had here, or None where the operating system sees to it."""
+        return None
 
     def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """A new array, its contents undefined."""
@@ -38,6 +58,10 @@ class Device:
     def zeros(self, shape: tuple[int, ...], dtype: Any) -> Array:
         """A new array of zeros."""
         return self.xp.zeros(shape, dtype)
+
+    def operands(self, shape: tuple[int, int], dtype: Any) -> Array:
+        """Room for what matrix products read, in the form in which this device multiplies numbers of that dtype."""
+        return self.empty(shape, dtype)
 
     def asarray(self, array: Any, dtype: Any = None) -> Array:
         """`array` on this device, C-contiguous; the same memory where it is that already."""
@@ -50,6 +74,19 @@ class Device:
     def upload(self, host: Any, *, out: Array) -> None:
         """out <- host, a NumPy array of the same shape, converted to `out`'s dtype. `out` is contiguous."""
         raise NotImplementedError
+
+    def channel(self, out: Array) -> Callable[[Any], None]:
+        """A callable `send`: send(host) does out[:len(host)] <- host after all that was asked for, without waiting."""
+
+        def send(host: Any) -> None:
+            self.upload(host, out=out[: len(host)])
+
+        return send
+
+    def receipt(self, array: Array) -> Callable[[], Any]:
+        """A callable that waits for a copy of `array` as it is after all that was asked for until now."""
+        host = self.to_host(array)
+        return lambda: host
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked."""

@@ -46,14 +46,14 @@ def leaky_relu(k: Table, z: Array, *, out: Array, slope: Array | None = None) ->
         k.xp.greater(z, 0, out=slope)
         k.xp.multiply(slope, 1 - LEAK, out=slope)
         k.xp.add(slope, LEAK, out=slope)
-    leaked = k.scratch("leaky_relu", z.shape, z.dtype)
+    leaked = k.like("leaky_relu", z)
     k.xp.multiply(z, LEAK, out=leaked)
     k.xp.maximum(z, leaked, out=out)
 
 
 def elu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
     """y = z where z > 0, else exp(z) - 1; slope = 1 or exp(z). (Clevert et al. 2015, eq. 15, alpha = 1.)"""
-    below = k.scratch("elu", z.shape, z.dtype)
+    below = k.like("elu", z)
     k.xp.minimum(z, 0, out=below)
     k.xp.expm1(below, out=below)
     if slope is not None:
@@ -92,7 +92,7 @@ def softplus(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> N
 
 def silu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
     """y = z s with s = sigmoid(z); slope = s + y (1 - s). (Elfwing, Uchibe and Doya 2017, eq. 5 and 9.)"""
-    xp, s = k.xp, k.scratch("silu", z.shape, z.dtype)
+    xp, s = k.xp, k.like("silu", z)
     k.sigmoid(z, out=s)
     xp.multiply(z, s, out=out)
     if slope is not None:
@@ -107,8 +107,8 @@ def gelu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
     The form by tanh of Hendrycks and Gimpel 2016 (section 2), as in cuBLASLt's epilogue; within 5e-4 of z Phi(z).
     """
     xp = k.xp
-    square, c = k.scratch("gelu square", z.shape, z.dtype), k.scratch("gelu c", z.shape, z.dtype)
-    factor = k.scratch("gelu factor", z.shape, z.dtype)
+    square, c = k.like("gelu square", z), k.like("gelu c", z)
+    factor = k.like("gelu factor", z)
     xp.clip(z, -GELU_FLAT, GELU_FLAT, out=c)
     xp.multiply(c, c, out=square)
     xp.multiply(square, GELU_CUBIC, out=factor)

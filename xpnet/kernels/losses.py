@@ -39,7 +39,7 @@ def softmax_cross_entropy(
     takes log p to be at least `log_smallest`.
     """
     xp = k.xp
-    row, log_p = k.scratch("loss row", (len(z), 1), z.dtype), k.scratch("log p", z.shape, z.dtype)
+    row, log_p = k.scratch("loss row", (len(z), 1), z.dtype), k.like("log p", z)
     if t.ndim == 1:
         t = _one_hot(k, t, z)
     xp.max(z, axis=1, keepdims=True, out=row)
@@ -56,6 +56,26 @@ def softmax_cross_entropy(
     _weigh(k, log_p, out, columns=1, weights=weights, db=db, loss=loss)
 
 
+def scored_softmax_cross_entropy(
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    log_smallest: float = LOG_SMALLEST,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
+    hits: Array,
+) -> None:
+    """softmax_cross_entropy, and hits: () <- how many samples (or how much weight) the network gets right.
+
+    t: (B,) integers, the number of the class.
+    """
+    k.hits(z, t, output="softmax", weights=weights, out=hits)
+    k.softmax_cross_entropy(z, t, log_smallest=log_smallest, weights=weights, out=out, db=db, loss=loss)
+
+
 def sigmoid_cross_entropy(
     k: Table, z: Array, t: Array, *, weights: Array | None = None, out: Array, db: Array, loss: Array
 ) -> None:
@@ -63,8 +83,8 @@ def sigmoid_cross_entropy(
 
     t: (B, O), each 0, 1 or between: one label a column.
     """
-    xp, values = k.xp, k.scratch("loss values", z.shape, z.dtype)
-    product = k.scratch("loss product", z.shape, z.dtype)
+    xp, values = k.xp, k.like("loss values", z)
+    product = k.like("loss product", z)
     xp.logaddexp(z, 0, out=values)
     xp.multiply(z, t, out=product)
     xp.subtract(values, product, out=values)
@@ -113,7 +133,7 @@ def huber(
     """
     xp = k.xp
     values, slope = _residual(k, z, t, output=output, out=out)
-    clipped = k.scratch("huber", z.shape, z.dtype)
+    clipped = k.like("huber", z)
     xp.clip(out, -delta, delta, out=clipped)
     xp.multiply(clipped, 0.5, out=values)
     xp.subtract(out, values, out=values)
@@ -124,10 +144,10 @@ def huber(
 
 def _residual(k: Table, z: Array, t: Array, *, output: str, out: Array) -> tuple[Array, Array]:
     """out <- output(z) - t; the slope of the output, and room for the values of the loss."""
-    slope = k.scratch("loss slope", z.shape, z.dtype)
+    slope = k.like("loss slope", z)
     getattr(k, output)(z, out=out, slope=slope)
     k.xp.subtract(out, t, out=out)
-    return k.scratch("loss values", z.shape, z.dtype), slope
+    return k.like("loss values", z), slope
 
 
 def _weigh(k: Table, values: Array, dz: Array, *, columns: int, weights: Array | None, db: Array, loss: Array) -> None:
@@ -150,6 +170,6 @@ def _weigh(k: Table, values: Array, dz: Array, *, columns: int, weights: Array |
 
 def _one_hot(k: Table, t: Array, z: Array) -> Array:
     """(B, O) of z's dtype: 1 in the column of the class, else 0."""
-    one_hot = k.scratch("one hot", z.shape, z.dtype)
+    one_hot = k.like("one hot", z)
     k.xp.equal(t[:, None], k.iota(z.shape[1], t.dtype)[None, :], out=one_hot)
     return one_hot

@@ -21,7 +21,7 @@ def hits(k: Table, z: Array, t: Array, *, output: str, weights: Array | None = N
     """
     xp, right = k.xp, k.scratch("hits", (len(z),), bool)
     if output not in ORDER_KEEPING:
-        y = k.scratch("hits output", z.shape, z.dtype)
+        y = k.like("hits output", z)
         getattr(k, output)(z, out=y)
         z = y
     if t.ndim == 1:
@@ -38,7 +38,7 @@ def hits(k: Table, z: Array, t: Array, *, output: str, weights: Array | None = N
 
 def squared_errors(k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array) -> None:
     """out: () <- the sum over samples of mean_j (output(z)_ij - t_ij)^2. z, t: (B, O)."""
-    xp, error = k.xp, k.scratch("squared errors", z.shape, z.dtype)
+    xp, error = k.xp, k.like("squared errors", z)
     row = k.scratch("squared errors row", (len(z),), z.dtype)
     getattr(k, output)(z, out=error)
     xp.subtract(error, t, out=error)

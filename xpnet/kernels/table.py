@@ -54,6 +54,7 @@ class Table:
         plain = {name: device.scheduled(partial(f, self)) for name, f in REFERENCE.items()}
         twins = {name: partial(f, self) for name, f in device.twins.items()}
         self.reference = SimpleNamespace(**plain)
+        self.traced = Traced(device.xp)
         self.__dict__.update({**plain, **twins})
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
@@ -74,12 +75,28 @@ class Table:
             self._views[key] = block[: math.prod(shape)].reshape(shape)
         return self._views[key]
 
+    def like(self, tag: str, array: Array) -> Array:
+        """Scratch memory of the array's form."""
+        return self.scratch(tag, array.shape, array.dtype)
+
     def iota(self, n: int, dtype: Any, *, step: int = 1) -> Array:
         """The constant 0, step, ..., (n - 1) step."""
         key = (n, step, np.dtype(dtype).char)
         if key not in self._iotas:
             self._iotas[key] = self.device.asarray(np.arange(0, n * step, step, dtype=dtype))
         return self._iotas[key]
+
+
+class Traced:
+    """The references for a compiler that traces them on arrays that stand for one element; scratch is such an array."""
+
+    def __init__(self, xp: Any) -> None:
+        self.xp = xp
+        self.__dict__.update({name: partial(f, self) for name, f in REFERENCE.items()})
+
+    def like(self, tag: str, array: Array) -> Array:
+        """A value of its own, at first that of `array`."""
+        return array.copy()
 
 
 def on(device: Device) -> Table:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def sgd_update(k: Table, w: Array, g: Array, *, lr: Array) -> None:
     """w <- w - lr g."""
-    step = k.scratch("step", w.shape, w.dtype)
+    step = k.like("step", w)
     k.xp.multiply(g, lr, out=step)
     k.xp.subtract(w, step, out=w)
 
@@ -36,7 +36,7 @@ def nesterov_update(
 ) -> None:
     """v <- momentum v + d, w <- w - lr (d + momentum v), with d = clip g + l2 w. (As in torch.optim.SGD.)"""
     d = _direction(k, w, g, l2=l2, clip=clip)
-    ahead = k.scratch("ahead", w.shape, w.dtype)
+    ahead = k.like("ahead", w)
     k.xp.multiply(v, momentum, out=v)
     k.xp.add(v, d, out=v)
     k.xp.multiply(v, momentum, out=ahead)
@@ -103,7 +103,7 @@ def rmsprop_update(
     clip: Array | None,
 ) -> None:
     """v <- alpha v + (1 - alpha) d^2, w <- w - lr d / (sqrt(v) + eps). (Hinton 2012, lecture 6e.)"""
-    xp, d, t = k.xp, _direction(k, w, g, l2=l2, clip=clip), k.scratch("square", w.shape, w.dtype)
+    xp, d, t = k.xp, _direction(k, w, g, l2=l2, clip=clip), k.like("square", w)
     xp.multiply(d, d, out=t)
     xp.multiply(t, 1 - alpha, out=t)
     xp.multiply(v, alpha, out=v)
@@ -115,7 +115,7 @@ def adagrad_update(
     k: Table, w: Array, g: Array, v: Array, *, lr: Array, eps: float, l2: float, clip: Array | None
 ) -> None:
     """v <- v + d^2, w <- w - lr d / (sqrt(v) + eps). (Duchi, Hazan and Singer 2011, figure 1.)"""
-    d, t = _direction(k, w, g, l2=l2, clip=clip), k.scratch("square", w.shape, w.dtype)
+    d, t = _direction(k, w, g, l2=l2, clip=clip), k.like("square", w)
     k.xp.multiply(d, d, out=t)
     k.xp.add(v, t, out=v)
     _scaled_step(k, w, d, v, lr=lr, eps=eps)
@@ -123,7 +123,7 @@ def adagrad_update(
 
 def squared_norm(k: Table, x: Array, *, out: Array) -> None:
     """out: () <- the sum of x^2. x: (P,)."""
-    square = k.scratch("norm", x.shape, x.dtype)
+    square = k.like("norm", x)
     k.xp.multiply(x, x, out=square)
     k.xp.sum(square, out=out)
 
@@ -141,13 +141,13 @@ def _direction(k: Table, w: Array, g: Array, *, l2: float, clip: Array | None) -
     """clip g + l2 w, in scratch memory, or g itself where it is just that."""
     if clip is None and l2 == 0.0:
         return g
-    d = k.scratch("direction", g.shape, g.dtype)
+    d = k.like("direction", g)
     if l2 == 0.0:
         k.xp.multiply(g, clip, out=d)
         return d
     k.xp.multiply(w, l2, out=d)
     if clip is not None:
-        clipped = k.scratch("clipped", g.shape, g.dtype)
+        clipped = k.like("clipped", g)
         k.xp.multiply(g, clip, out=clipped)
         g = clipped
     k.xp.add(d, g, out=d)
@@ -156,7 +156,7 @@ def _direction(k: Table, w: Array, g: Array, *, l2: float, clip: Array | None) -
 
 def _adam_moments(k: Table, d: Array, m: Array, v: Array, *, beta1: float, beta2: float) -> None:
     """m and v move towards d and d^2."""
-    xp, t = k.xp, k.scratch("square", d.shape, d.dtype)
+    xp, t = k.xp, k.like("square", d)
     xp.subtract(d, m, out=t)
     xp.multiply(t, 1 - beta1, out=t)
     xp.add(m, t, out=m)
@@ -168,7 +168,7 @@ def _adam_moments(k: Table, d: Array, m: Array, v: Array, *, beta1: float, beta2
 
 def _scaled_step(k: Table, w: Array, d: Array, v: Array, *, lr: Array, eps: Any) -> None:
     """w <- w - lr d / (sqrt(v) + eps)."""
-    xp, t = k.xp, k.scratch("square", w.shape, w.dtype)
+    xp, t = k.xp, k.like("square", w)
     xp.sqrt(v, out=t)
     xp.add(t, eps, out=t)
     xp.divide(d, t, out=t)
