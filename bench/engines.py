@@ -3,20 +3,33 @@
 An engine is built from a `Case`, says its losses over the first steps, and then runs as many steps as it is asked for.
 What all of them do in a step: take the rows of a shuffled order out of a resident float32 set, forward, softmax
 cross-entropy, backward, update.
+
+On a GPU all of them work in the precision of the case. For PyTorch that is, as its own guides have it: "highest" or
+"high" float32 products for fp32 and tf32; for bf16 autocast over float32 weights, on samples kept as bfloat16.
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 ROWS = 16384
 """Samples in the set; at least two batches of any size."""
+
+RECORDED_PRODUCTS = 400
+"""In one CUDA graph of products alone."""
+
+ROWS_ON_CUDA = 131_072
+"""There: too many for the GPU's cache."""
+
+STEPS_ON_CUDA = 32
+"""In an epoch of xpnet's at the least: with few, the pauses between epochs would be measured."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,7 @@ class Case:
         optimizer: "sgd", "momentum" or "adam".
         device: "cpu" or "cuda".
         rows: Samples in the set; None for enough.
+        precision: "fp32", or on CUDA "tf32" or "bf16".
     """
 
     sizes: tuple[int, ...]
@@ -36,6 +50,7 @@ class Case:
     optimizer: str = "sgd"
     device: str = "cpu"
     rows: int | None = None
+    precision: str = "fp32"
 
     @property
     def lr(self) -> float:
@@ -45,16 +60,14 @@ class Case:
     @functools.cached_property
     def data(self) -> tuple[np.ndarray, np.ndarray]:
         """Samples of floats, and classes that depend on them."""
-        rng = np.random.default_rng(0)
-        x = rng.random((self.rows or max(ROWS, 2 * self.batch), self.sizes[0]), dtype=np.float32)
-        y = (x @ rng.normal(size=(self.sizes[0], self.sizes[-1]))).argmax(axis=1)
-        return x, y.astype(np.int32)
+        enough = ROWS if self.device == "cpu" else ROWS_ON_CUDA
+        return _data(self.rows or max(enough, 2 * self.batch), self.sizes[0], self.sizes[-1])
 
     @functools.cached_property
     def weights(self) -> list[np.ndarray]:
         """Glorot-uniform weights; biases start at zero."""
         rng = np.random.default_rng(1)
-        pairs = zip(self.sizes[:-1], self.sizes[1:], strict=True)
+        pairs = itertools.pairwise(self.sizes)
         return [(rng.uniform(-1, 1, p) * np.sqrt(6 / sum(p))).astype(np.float32) for p in pairs]
 
     @functools.cached_property
@@ -68,13 +81,21 @@ class Case:
         return np.resize(self.order, (steps, self.batch))
 
 
+@functools.lru_cache(maxsize=1)
+def _data(rows: int, inputs: int, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    x = rng.random((rows, inputs), dtype=np.float32)
+    y = (x @ rng.normal(size=(inputs, classes))).argmax(axis=1)
+    return x, y.astype(np.int32)
+
+
 @dataclass(frozen=True, eq=False)
 class Product:
     """out <- alpha a b + beta out."""
 
-    a: np.ndarray
-    b: np.ndarray
-    out: np.ndarray
+    a: Any
+    b: Any
+    out: Any
     alpha: float
     beta: float
 
@@ -95,15 +116,28 @@ class Engine(ABC):
     def run(self, steps: int) -> None:
         """That many steps, to the end of their computation."""
 
+    def rounded(self, steps: int) -> int:
+        """How many steps, at least so many, this engine takes at its best."""
+        return steps
+
     def predict(self, x: np.ndarray) -> np.ndarray:
         """The probabilities of these samples, by the weights as they are; engines without it are left out."""
         raise NotImplementedError
 
 
+@functools.cache
+def open_cuda(precision: str, *, eager: bool = False) -> Any:
+    """The GPU, opened once a process: its kernels stay loaded from case to case."""
+    import xpnet
+
+    return xpnet.device("cuda", precision=precision, eager=eager)
+
+
 class Xpnet(Engine):
     """xpnet's program."""
 
-    device: str | None = None
+    name: str | None = None
+    eager = False
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
@@ -115,33 +149,61 @@ class Xpnet(Engine):
             "momentum": xpnet.SGD(case.lr, momentum=0.9),
             "adam": xpnet.Adam(case.lr),
         }
-        network = xpnet.MLP(case.sizes, device=self.device or case.device)
+        on_cuda = self.name is None and case.device == "cuda"
+        device = open_cuda(case.precision, eager=self.eager) if on_cuda else xpnet.device(self.name or case.device)
+        network = xpnet.MLP(case.sizes, device=device)
         for w, start in zip(network.parameters.w, case.weights, strict=True):
             network.device.upload(start, out=w)
         network.task, network.classes = "classification", tuple(range(case.sizes[-1]))
         trainer = xpnet.Trainer(network, optimizer=optimizers[case.optimizer], batch_size=case.batch)
-        training = trainer.prepare(Samples.of(*case.data))
+        samples = Samples.of(*case.data)
+        if on_cuda:
+            again = -(-STEPS_ON_CUDA * case.batch // len(samples))
+            samples = replace(samples, rows=np.tile(samples.rows, again))
+        training = trainer.prepare(samples)
         self.network = network
         self.program, self.update, self.chunk = training.program, training.update, training.chunk
-        self.lr, self.step = trainer.optimizer.lr, 0
+        self.lr, self.step, self.by_chunks = trainer.optimizer.lr, 0, on_cuda
+        self._batches: dict[int, np.ndarray] = {}
 
-    def _advance(self, batches: np.ndarray) -> np.ndarray:
+    def rounded(self, steps: int) -> int:
+        """Whole chunks, where the others would first have to be recorded."""
+        return -(-steps // self.chunk) * self.chunk if self.by_chunks else steps
+
+    def _chunks(self, batches: np.ndarray) -> Iterator[Any]:
         from xpnet.program import Chunk
 
-        summed = []
         for start in range(0, len(batches), self.chunk):
             part = batches[start : start + self.chunk]
             steps = np.arange(self.step, self.step + len(part))
             self.step += len(part)
-            table = self.update.table(steps, np.full(len(part), self.lr))
-            summed.append(self.program.run(Chunk(part.ravel(), table)).losses)
+            yield Chunk(part.ravel(), self.update.table(steps, np.full(len(part), self.lr)))
+
+    def _advance(self, batches: np.ndarray) -> np.ndarray:
+        """As a trainer does it: the next chunk is loaded while the present one runs."""
+        summed, chunks = [], self._chunks(batches)
+        coming = next(chunks, None)
+
+        def following() -> Any:
+            nonlocal coming
+            coming = next(chunks, None)
+            return coming
+
+        with self.network.device:
+            while coming is not None:
+                summed.append(self.program.run(coming, following).losses)
         return np.concatenate(summed) / self.case.batch
 
     def losses(self, steps: int) -> np.ndarray:
         return self._advance(self.case.batches(steps))
 
     def run(self, steps: int) -> None:
-        self._advance(self.case.batches(steps))
+        if self.case.device != "cuda":
+            self._advance(self.case.batches(steps))
+            return
+        if steps not in self._batches:
+            self._batches[steps] = self.case.batches(steps)
+        self._advance(self._batches[steps])
 
     def predict(self, x: np.ndarray) -> np.ndarray:
         return self.network.predict_proba(x)
@@ -150,18 +212,13 @@ class Xpnet(Engine):
 class XpnetReference(Xpnet):
     """The same without twins: NumPy alone."""
 
-    device = "numpy"
+    name = "numpy"
 
 
 class XpnetEager(Xpnet):
     """The same kernel by kernel, no run recorded: what a GPU would do without graphs."""
 
-    def __init__(self, case: Case) -> None:
-        super().__init__(case)
-        from xpnet.devices.base import Device
-
-        device = self.network.device
-        device.capture = functools.partial(Device.capture, device)
+    eager = True
 
 
 class Gemm(Engine):
@@ -173,14 +230,28 @@ class Gemm(Engine):
         super().__init__(case)
         import xpnet
 
-        self.device = xpnet.device(case.device)
-        self.products = products(case, self.device)
+        on_cuda = case.device == "cuda"
+        self.device = open_cuda(case.precision) if on_cuda else xpnet.device(case.device)
+        with self.device:
+            self.products = products(case, self.device)
+        self.recorded = max(1, RECORDED_PRODUCTS // len(self.products)) if on_cuda else 0
+        self._replay: Callable[[], None] | None = None
 
     def losses(self, steps: int) -> np.ndarray:
         return np.empty(0)
 
+    def rounded(self, steps: int) -> int:
+        """Whole recordings."""
+        return -(-steps // self.recorded) * self.recorded if self.recorded else steps
+
     def run(self, steps: int) -> None:
-        repeated(self.device, self.products, steps)()
+        if self.recorded:
+            if self._replay is None:
+                self._replay = repeated(self.device, self.products, self.recorded)
+            for _ in range(-(-steps // self.recorded)):
+                self._replay()
+        else:
+            repeated(self.device, self.products, steps)()
         self.device.synchronize()
 
 
@@ -205,7 +276,9 @@ class Torch(Engine):
         super().__init__(case)
         import torch
 
-        self.torch = torch
+        self.torch, self.on_cuda = torch, case.device == "cuda"
+        if self.on_cuda:
+            torch.set_float32_matmul_precision("high" if case.precision == "tf32" else "highest")
         layers: list[Any] = []
         for w in case.weights:
             linear = torch.nn.Linear(*w.shape)
@@ -216,13 +289,24 @@ class Torch(Engine):
         self.model = torch.nn.Sequential(*layers[:-1]).to(case.device)
         x, y = case.data
         self.x, self.y = torch.from_numpy(x).to(case.device), torch.from_numpy(y.astype(np.int64)).to(case.device)
+        if case.precision == "bf16":
+            self.x = self.x.to(torch.bfloat16)
         parameters = self.model.parameters()
         self.optimizer = {
             "sgd": lambda: torch.optim.SGD(parameters, lr=case.lr, fused=True),
             "momentum": lambda: torch.optim.SGD(parameters, lr=case.lr, momentum=0.9, fused=True),
             "adam": lambda: torch.optim.Adam(parameters, lr=case.lr, fused=True),
         }[case.optimizer]()
-        self.forward = lambda x, y: torch.nn.functional.cross_entropy(self.model(x), y)
+        self.forward: Callable[[Any, Any], Any] = self._loss
+        self._indices: dict[int, Any] = {}
+
+    def _loss(self, x: Any, y: Any) -> Any:
+        torch = self.torch
+        if self.case.precision != "bf16":
+            return torch.nn.functional.cross_entropy(self.model(x), y)
+        # Cast weights are not kept from step to step: a graph would hold those of its recording.
+        with torch.autocast(self.case.device, torch.bfloat16, cache_enabled=False):
+            return torch.nn.functional.cross_entropy(self.model(x), y)
 
     def _step(self, index: Any) -> Any:
         self.optimizer.zero_grad(set_to_none=True)
@@ -238,9 +322,15 @@ class Torch(Engine):
         return np.array([float(self._step(index)) for index in self._index(steps)])
 
     def run(self, steps: int) -> None:
-        for index in self._index(steps):
+        if not self.on_cuda:
+            indices = self._index(steps)
+        else:
+            if steps not in self._indices:
+                self._indices[steps] = self._index(steps)
+            indices = self._indices[steps]
+        for index in indices:
             self._step(index)
-        if self.case.device == "cuda":
+        if self.on_cuda:
             self.torch.cuda.synchronize()
 
     def predict(self, x: np.ndarray) -> np.ndarray:
@@ -250,11 +340,19 @@ class Torch(Engine):
 
 
 class TorchCompile(Torch):
-    """PyTorch with torch.compile over forward and loss."""
+    """PyTorch with torch.compile over forward and loss; on CUDA with the graphs of its mode "reduce-overhead"."""
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        self.forward = self.torch.compile(self.forward)
+        self.torch.compiler.reset()  # of the batch size before
+        self.forward = self.torch.compile(
+            self._loss, dynamic=False, mode="reduce-overhead" if self.on_cuda else "default"
+        )
+
+    def _step(self, index: Any) -> Any:
+        if self.on_cuda:
+            self.torch.compiler.cudagraph_mark_step_begin()
+        return super()._step(index)
 
 
 class TorchGraph(Torch):
@@ -278,6 +376,7 @@ class TorchGraph(Torch):
             for _ in range(3):
                 super()._step(self.index)
         torch.cuda.current_stream().wait_stream(side)
+        self.optimizer.zero_grad(set_to_none=True)
         self.graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self.graph):
             self.loss = super()._step(self.index)
@@ -302,7 +401,8 @@ class TorchCompileGraph(TorchGraph):
 
     def __init__(self, case: Case) -> None:
         super().__init__(case)
-        self.forward = self.torch.compile(self.forward)
+        self.torch.compiler.reset()
+        self.forward = self.torch.compile(self._loss, dynamic=False)
 
 
 class Sklearn(Engine):
@@ -430,18 +530,30 @@ def _change(case: Case, step: int, g: np.ndarray, m: np.ndarray, v: np.ndarray) 
 
 
 def products(case: Case, device: Any) -> list[Product]:
-    """The matrix products of a step, as the program orders them."""
+    """The matrix products of a step, as the program orders them, on operands of the case's precision."""
     rng = np.random.default_rng(0)
     h = [device.asarray(rng.random((case.batch, size), dtype=np.float32)) for size in case.sizes]
     ws = [device.asarray(w.copy()) for w in case.weights]
-    forward = [Product(h[i], w, h[i + 1], 1.0, 0.0) for i, w in enumerate(ws)]
+    inputs, factors = h, ws
+    if case.precision == "bf16":
+        inputs, factors = ([bfloat16(device, array) for array in arrays] for arrays in (h, ws))
+    hidden = inputs[1:-1]
+    forward = [Product(a, w, out, 1.0, 0.0) for a, w, out in zip(inputs[:-1], factors, [*hidden, h[-1]], strict=True)]
     backward = []
     for i in reversed(range(len(ws))):
         if i > 0:
-            backward.append(Product(h[i + 1], ws[i].T, device.empty(h[i].shape, h[i].dtype), 1.0, 0.0))
+            backward.append(Product(inputs[i + 1], factors[i].T, device.empty(h[i].shape, h[i].dtype), 1.0, 0.0))
         rides = case.optimizer == "sgd"
-        backward.append(Product(h[i].T, h[i + 1], ws[i], -1e-9 if rides else 1.0, 1.0 if rides else 0.0))
+        backward.append(Product(inputs[i].T, inputs[i + 1], ws[i], -1e-9 if rides else 1.0, 1.0 if rides else 0.0))
     return forward + backward
+
+
+def bfloat16(device: Any, array: Any) -> Any:
+    """The device's operand of the nearest bfloat16s."""
+    bits = device.to_host(array).view(np.uint32)
+    operand = device.operands(array.shape, np.float32)
+    operand[...] = device.asarray(((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16))
+    return operand
 
 
 def repeated(device: Any, chosen: list[Product], steps: int) -> Callable[[], None]:

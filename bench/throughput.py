@@ -1,12 +1,15 @@
 """Training throughput per batch size, engine against engine: python -m bench.throughput --help
 
 Every engine works in a process of its own, with the same number of threads, on the same data, in the same precision.
-Each first shows that it computes the same thing; then rounds are interleaved, and ratios are taken within a round.
+For each batch size each first shows that it computes the same thing; then rounds are interleaved, and ratios are taken
+within a round.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
+import gc
 import importlib.util
 import json
 import multiprocessing
@@ -14,7 +17,9 @@ import os
 import statistics
 import sys
 import time
-from dataclasses import replace
+import traceback
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -25,35 +30,111 @@ from bench.engines import ENGINES, ON_CPU, ON_CUDA, Case, Engine, expected_losse
 from bench.recipes import processor
 
 CHECKED_STEPS, TOLERANCE = 20, 1e-4
-ROUND_SECONDS = 0.25
+LEAST_CHECKED_STEPS, CHECKED_SAMPLES = 3, 2**16
+TOLERANCES = {"fp32": TOLERANCE, "tf32": 2e-3, "bf16": 2e-2}
+"""Largest relative error of a loss: products of tf32 are off by 3e-4, those of bfloat16 by 4e-3."""
+
+ROUND_SECONDS = {"cpu": 0.25, "cuda": 0.1}
+PATIENCE = 120.0
+"""Seconds that an engine has for an answer, unless the caller says less."""
+
 NEEDS = {name: "torch" for name in ENGINES if name.startswith("torch")} | {"sklearn": "sklearn"}
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def work(pipe: Connection, name: str, case: Case) -> None:
-    """The life of an engine's process: losses, then microseconds a step whenever a round asks."""
-    _limit_torch(name)
-    engine = ENGINES[name](case)
-    pipe.send(engine.losses(CHECKED_STEPS) if engine.computes_losses else None)
-    engine.run(5)  # compiles, records, allocates
-    start = time.perf_counter()
-    engine.run(5)
-    steps = max(3, int(5 * ROUND_SECONDS / (time.perf_counter() - start)))
-    while pipe.recv() == "round":
-        start = time.perf_counter()
-        engine.run(steps)
-        pipe.send((time.perf_counter() - start) / steps * 1e6)
+@dataclass(frozen=True)
+class Wrong:
+    """Why there is no answer."""
+
+    why: str
 
 
-def work_predicting(pipe: Connection, name: str, case: Case) -> None:
-    """The same for predictions: probabilities of the case's samples, then microseconds for all of them."""
+@dataclass(frozen=True)
+class Answer:
+    """Of an engine."""
+
+    value: Any
+
+
+def work(pipe: Connection, name: str) -> None:
+    """The life of an engine's process: it answers (life, case) and "round", until it is told None."""
     _limit_torch(name)
-    engine, x = ENGINES[name](case), case.data[0]
-    pipe.send(engine.predict(x))
-    while pipe.recv() == "round":
+    life: Training | Predicting | None = None
+    while (message := pipe.recv()) is not None:
+        try:
+            if message == "round":
+                assert life is not None
+                answer = Answer(life.round())
+            else:
+                kind, case = message
+                life = None  # gives its memory back before the next one takes its own
+                gc.collect()
+                life = LIVES[kind](ENGINES[name](case))
+                answer = Answer(life.result())
+        except Exception as error:
+            traceback.print_exc()
+            pipe.send(Wrong(_one_line(error)))
+            return  # a GPU's error may stay with the process
+        pipe.send(answer)
+
+
+def _one_line(error: Exception) -> str:
+    text = (str(error).strip().splitlines() or [""])[0][:300]
+    return f"{type(error).__name__}: {text}"
+
+
+class Training:
+    """An engine that trains: its first losses, then microseconds a step."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.steps = engine, 0
+
+    def result(self) -> np.ndarray | None:
+        """The losses of the first steps; what follows them compiles, records and allocates."""
+        engine = self.engine
+        losses = engine.losses(checked_steps(engine.case)) if engine.computes_losses else None
+        few = engine.rounded(5)
+        engine.run(few)
         start = time.perf_counter()
-        engine.predict(x)
-        pipe.send((time.perf_counter() - start) * 1e6)
+        engine.run(few)
+        lasts = time.perf_counter() - start
+        self.steps = engine.rounded(max(3, int(few * ROUND_SECONDS[engine.case.device] / lasts)))
+        if engine.case.device == "cuda":
+            engine.run(self.steps)  # of that many steps too
+        return losses
+
+    def round(self) -> float:
+        """Microseconds a step."""
+        start = time.perf_counter()
+        self.engine.run(self.steps)
+        return (time.perf_counter() - start) / self.steps * 1e6
+
+
+class Predicting:
+    """An engine that predicts: probabilities of the case's samples, then microseconds for all of them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.x = engine, engine.case.data[0]
+
+    def result(self) -> np.ndarray:
+        """The probabilities."""
+        return self.engine.predict(self.x)
+
+    def round(self) -> float:
+        """Microseconds."""
+        start = time.perf_counter()
+        self.engine.predict(self.x)
+        return (time.perf_counter() - start) * 1e6
+
+
+LIVES: dict[str, Any] = {"train": Training, "predict": Predicting}
+
+
+def checked_steps(case: Case) -> int:
+    """How many losses an engine shows; fewer of large batches on a GPU, where the CPU's answer would take long."""
+    if case.device == "cpu":
+        return CHECKED_STEPS
+    return max(LEAST_CHECKED_STEPS, min(CHECKED_STEPS, CHECKED_SAMPLES // case.batch))
 
 
 def _limit_torch(name: str) -> None:
@@ -63,47 +144,123 @@ def _limit_torch(name: str) -> None:
         torch.set_num_threads(int(os.environ[THREADS[0]]))
 
 
+class Worker:
+    """An engine's process; a new one after it broke or was too slow."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._start()
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._pipe, there = context.Pipe()
+        self._process = context.Process(target=work, args=(there, self.name), daemon=True)
+        self._process.start()
+        there.close()
+
+    def tell(self, message: Any) -> None:
+        """Send what will be answered."""
+        if not self._process.is_alive():
+            self._start()
+        self._pipe.send(message)
+
+    def answer(self, seconds: float) -> Answer | Wrong:
+        """What came of it, after at most so long."""
+        try:
+            if self._pipe.poll(max(0.0, seconds)):
+                answer: Answer | Wrong = self._pipe.recv()
+            else:
+                answer = Wrong(f"it had not answered after {seconds:.0f} s")
+        except (EOFError, OSError):
+            answer = Wrong("it stopped before its first result")
+        if isinstance(answer, Wrong):
+            self.kill()
+        return answer
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+        self._process.join()
+
+    def end(self) -> None:
+        """Let the process end by itself."""
+        if self._process.is_alive():
+            self._pipe.send(None)
+            self._process.join(5)
+        self.kill()
+
+
 def relative_error(computed: np.ndarray, expected: np.ndarray) -> float:
     """The largest, of losses each by itself, of probabilities by the largest of their sample."""
     size = np.abs(expected) if expected.ndim == 1 else np.abs(expected).max(axis=1, keepdims=True)
     return float(np.max(np.abs(computed - expected) / size))
 
 
-def compare(
-    names: list[str], case: Case, rounds: int, *, life: Any = work, expected: np.ndarray
-) -> dict[str, list[float] | str]:
-    """Microseconds in every round, or a sentence that says what is wrong, by engine.
+class Contest:
+    """Engines that live through all cases.
 
-    What an engine computes first, losses or probabilities, must be as expected.
+    Args:
+        names: Of the engines.
+        until: When no further answer is waited for, by `time.monotonic`; None for never.
     """
-    context = multiprocessing.get_context("spawn")
-    wrong: dict[str, str] = {}
-    times: dict[str, list[float]] = {}
-    workers: dict[str, tuple[Any, Connection]] = {}
-    for name in names:
-        here, there = context.Pipe()
-        process = context.Process(target=life, args=(there, name, case), daemon=True)
-        process.start()
-        there.close()
-        try:
-            computed = here.recv()
-        except EOFError:
-            wrong[name] = "it stopped before its first result"
-            continue
-        error = 0.0 if computed is None else relative_error(computed, expected)
-        if error > TOLERANCE:
-            wrong[name] = f"its results are off by {error:.1e}"
-            process.kill()
-            continue
-        workers[name], times[name] = (process, here), []
-    for _ in range(rounds + 1):  # the first warms up
-        for name, (_, pipe) in workers.items():
-            pipe.send("round")
-            times[name].append(pipe.recv())
-    for process, pipe in workers.values():
-        pipe.send("end")
-        process.join()
-    return {name: wrong[name] if name in wrong else times[name][1:] for name in names}
+
+    def __init__(self, names: Iterable[str], *, until: float | None = None) -> None:
+        self._workers = {name: Worker(name) for name in names}
+        self._until = until
+
+    def __enter__(self) -> Contest:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.end()
+
+    def compare(
+        self, case: Case, rounds: int, *, life: str = "train", without: Iterable[str] = ()
+    ) -> dict[str, list[float] | str]:
+        """Microseconds in every round, or a sentence that says what is wrong, by engine.
+
+        What an engine computes first, losses or probabilities, must be as expected.
+        """
+        racing = {name: worker for name, worker in self._workers.items() if name not in without}
+        results: dict[str, list[float] | str] = {}
+        case = replace(case)  # without the data, which each engine makes by itself
+        for name, worker in racing.items():
+            worker.tell((life, case))
+            answer = worker.answer(self._patience())
+            if isinstance(answer, Wrong):
+                results[name] = answer.why
+                continue
+            error = 0.0 if answer.value is None else relative_error(answer.value, expected(life, case))
+            right = error <= TOLERANCES[case.precision]  # never so for NaN
+            results[name] = [] if right else f"its results are off by {error:.1e}"
+        for number in range(rounds + 1):
+            for name, worker in racing.items():
+                times = results[name]
+                if isinstance(times, str):
+                    continue
+                worker.tell("round")
+                answer = worker.answer(self._patience())
+                if isinstance(answer, Wrong):
+                    results[name] = answer.why
+                elif number > 0:  # the first warms up
+                    times.append(answer.value)
+        return results
+
+    def _patience(self) -> float:
+        return PATIENCE if self._until is None else min(PATIENCE, self._until - time.monotonic())
+
+
+@functools.lru_cache(maxsize=4)
+def _expected(life: str, case: Case) -> np.ndarray:
+    if life == "predict":
+        return expected_probabilities(case, case.data[0])
+    return expected_losses(case, checked_steps(case))
+
+
+def expected(life: str, case: Case) -> np.ndarray:
+    """What the engines must compute, the same in every precision."""
+    return _expected(life, replace(case, precision="fp32"))
 
 
 def summary(case: Case, results: dict[str, list[float] | str]) -> list[dict[str, Any]]:
@@ -111,7 +268,7 @@ def summary(case: Case, results: dict[str, list[float] | str]) -> list[dict[str,
     rows = []
     base = results.get("xpnet")
     for name, times in results.items():
-        row: dict[str, Any] = {"engine": name, "batch": case.batch}
+        row: dict[str, Any] = {"engine": name, "batch": case.batch, "precision": case.precision}
         if isinstance(times, str):
             row["wrong"] = times
         else:
@@ -172,6 +329,7 @@ def main() -> int:
     parser.add_argument("--net", default="784-300-100-10", help="units of all layers")
     parser.add_argument("--optimizer", default="sgd", choices=("sgd", "momentum", "adam"))
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--precision", default="fp32", choices=tuple(TOLERANCES), help="of products, on cuda")
     parser.add_argument(
         "--predict", type=int, metavar="N", help="compare probabilities of N samples instead of training"
     )
@@ -180,6 +338,8 @@ def main() -> int:
     parser.add_argument("--json", type=Path, help="file for all times")
     parser.add_argument("--plot", type=Path, help="PNG file")
     options = parser.parse_args()
+    if options.precision != "fp32" and options.device == "cpu":
+        parser.error("--precision: the CPU has fp32 alone")
     for variable in THREADS:
         os.environ[variable] = str(options.threads)
     names = []
@@ -199,22 +359,23 @@ def main() -> int:
             names.append(name)
     sizes = tuple(map(int, options.net.split("-")))
     machine = f"{processor()}, {options.threads} threads"
-    print(f"{options.net}, {options.optimizer}, float32, {machine}")
+    shown = "float32" if options.precision == "fp32" else options.precision
+    print(f"{options.net}, {options.optimizer}, {shown}, {machine}")
     rows: list[dict[str, Any]] = []
-    for batch in [options.predict] if options.predict else map(int, options.batch_sizes.split(",")):
-        case = Case(sizes, batch, options.optimizer, options.device)
-        if options.predict:
-            case = replace(case, rows=batch)
-            check = {"life": work_predicting, "expected": expected_probabilities(case, case.data[0])}
-        else:
-            check = {"expected": expected_losses(case, CHECKED_STEPS)}
-        rows += (new := summary(case, compare(names, case, options.rounds, **check)))
-        show(new)
+    with Contest(names) as contest:
+        for batch in [options.predict] if options.predict else map(int, options.batch_sizes.split(",")):
+            case = Case(sizes, batch, options.optimizer, options.device, precision=options.precision)
+            if options.predict:
+                results = contest.compare(replace(case, rows=batch), options.rounds, life="predict")
+            else:
+                results = contest.compare(case, options.rounds)
+            rows += (new := summary(case, results))
+            show(new)
     if options.json:
         facts = {"machine": machine, "net": options.net, "optimizer": options.optimizer, "rows": rows}
         options.json.write_text(json.dumps(facts, indent=1) + "\n")
     if options.plot:
-        plot(rows, options.plot, f"Training {options.net} ({options.optimizer}, float32, {options.threads} threads)")
+        plot(rows, options.plot, f"Training {options.net} ({options.optimizer}, {shown}, {options.threads} threads)")
     return 0
 
 

@@ -7,8 +7,9 @@ runs the tape; it holds addresses, not arrays, so a buffer that was freed is an 
 
 from __future__ import annotations
 
+import contextlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from xpnet.devices import Device
 
 UNKNOWN_TO_CUPY = {"take": {"mode"}, "copyto": {"casting"}}
 IN_PLACE = {np.copyto, np.put}
-_tape: list[tuple[Callable[..., Any], Any, Any]] | None = None
+Launch = Callable[[Callable[..., Any], Any, Any], None]
 
 
 class CaptureError(RuntimeError):
@@ -62,23 +63,64 @@ def found(value: Any) -> Any:
     return value.array() if isinstance(value, Address) else value
 
 
+def now(function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+    function(*each(args, raw), **each(kwargs, raw))
+
+
+class Tape(list[tuple[Callable[..., Any], Any, Any]]):
+    """What was launched while a run was captured; it can be replayed."""
+
+    def __call__(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
+        self.append((function, each(args, addressed), each(kwargs, addressed)))
+
+    def replay(self) -> None:
+        with np.errstate(all="ignore"):
+            for function, args, kwargs in self:
+                function(*each(args, found), **each(kwargs, found))
+
+
+launches: list[Launch] = [now]
+"""Where launches go: the last of these."""
+
+
+@contextlib.contextmanager
+def launched_by(launch: Launch) -> Iterator[None]:
+    launches.append(launch)
+    try:
+        yield
+    finally:
+        launches.pop()
+
+
 def launch(function: Callable[..., Any], args: Any, kwargs: Any, result: Any) -> Any:
-    """Run now, or put on the tape of the capture under way."""
-    if _tape is None:
-        function(*each(args, raw), **each(kwargs, raw))
-    else:
-        _tape.append((function, each(args, addressed), each(kwargs, addressed)))
+    """Run it, or put it where launches go."""
+    launches[-1](function, args, kwargs)
     return result
 
 
+def capturing() -> bool:
+    return isinstance(launches[-1], Tape)
+
+
 def refuse_while_capturing(what: str) -> None:
-    if _tape is not None:
+    if capturing():
         raise CaptureError(f"{what} while capturing")
+
+
+waits: list[Callable[[], None]] = []
+"""What has to be called before the host reads an array."""
+
+
+def settle(what: str) -> None:
+    """Before the host reads."""
+    refuse_while_capturing(what)
+    for wait in waits:
+        wait()
 
 
 def reads_host(name: str) -> Callable[..., Any]:
     def method(self: np.ndarray, *args: Any) -> Any:
-        refuse_while_capturing(f"the host reads by {name}")
+        settle(f"the host reads by {name}")
         return getattr(np.ndarray, name)(self, *args)
 
     return method
@@ -98,8 +140,8 @@ class DeviceArray(np.ndarray):
         call = getattr(ufunc, method)
         self._refuse_host_arrays(ufunc.__name__, [*inputs, *(out or ())])
         if out is None:
-            refuse_while_capturing(f"{ufunc.__name__} allocates")
-            return np.asarray(call(*each(inputs, raw), **each(kwargs, raw))).view(DeviceArray)
+            settle(f"{ufunc.__name__} allocates")
+            return np.asarray(call(*each(inputs, raw), **each(kwargs, raw))).view(type(self))
         return launch(call, inputs, {**kwargs, "out": out}, out[0])
 
     def __array_function__(self, function, types, args, kwargs):
@@ -109,8 +151,8 @@ class DeviceArray(np.ndarray):
         if function in IN_PLACE:
             return launch(function, args, kwargs, None)
         if kwargs.get("out") is None:
-            refuse_while_capturing(f"{function.__name__} allocates")
-            return np.asarray(function(*each(args, raw), **each(kwargs, raw))).view(DeviceArray)
+            settle(f"{function.__name__} allocates")
+            return np.asarray(function(*each(args, raw), **each(kwargs, raw))).view(type(self))
         return launch(function, args, kwargs, kwargs["out"])
 
     @staticmethod
@@ -121,7 +163,7 @@ class DeviceArray(np.ndarray):
     def __getitem__(self, key):
         keys = key if isinstance(key, tuple) else (key,)
         if any(isinstance(k, np.ndarray | list) for k in keys):
-            refuse_while_capturing("indexing by an array allocates")
+            settle("indexing by an array allocates")
             return super().__getitem__(key)
         return super().__getitem__(keys if Ellipsis in keys else (*keys, ...))  # 0-d views, as CuPy gives them
 
@@ -132,8 +174,8 @@ class DeviceArray(np.ndarray):
         launch(np.ndarray.fill, (self, value), {}, None)
 
     def copy(self, order="C"):
-        refuse_while_capturing("copy allocates")
-        return np.array(raw(self)).view(DeviceArray)
+        settle("copy allocates")
+        return np.array(raw(self)).view(type(self))
 
 
 class Emulated(Device):
@@ -165,23 +207,14 @@ class Emulated(Device):
         np.copyto(raw(out), host, casting="same_kind")
 
     def capture(self, run, count=1, *, state=()):
-        global _tape
         saved = [self.to_host(array) for array in state]
         with np.errstate(all="ignore"):
             run(0)  # plans and scratch memory
         for array, before in zip(state, saved, strict=True):
             self.upload(before, out=array)
-        _tape = tape = []
-        try:
+        tape = Tape()
+        with launched_by(tape):
             for i in range(count):
                 run(i)
-        finally:
-            _tape = None
         self.nodes.append(len(tape))
-
-        def replay() -> None:
-            with np.errstate(all="ignore"):
-                for function, args, kwargs in tape:
-                    function(*each(args, found), **each(kwargs, found))
-
-        return replay
+        return tape.replay

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import types
 
 import numpy as np
 import pytest
+from gpu.fake_cupy import install
 
 import xpnet
 from xpnet import devices
 from xpnet.devices import cuda
 
 
-class FakeCupy(types.ModuleType):
-    """As much of CuPy as opening a device needs, failing where it is told to."""
+class BrokenCupy(types.ModuleType):
+    """As much of CuPy as it takes to find out why a device cannot be opened."""
 
     class CudaError(Exception):
         def __init__(self, status):
@@ -33,7 +35,7 @@ class FakeCupy(types.ModuleType):
             return count
 
         runtime = types.SimpleNamespace(CUDARuntimeError=self.CudaError, getDeviceCount=device_count)
-        self.cuda = types.SimpleNamespace(runtime=runtime, Device=lambda index: types.SimpleNamespace(use=lambda: None))
+        self.cuda = types.SimpleNamespace(runtime=runtime, Device=lambda index: contextlib.nullcontext())
         self.asnumpy = np.asarray
 
         def ones(n):
@@ -44,19 +46,24 @@ class FakeCupy(types.ModuleType):
         self.ones = ones
 
 
+@pytest.fixture
+def driver(monkeypatch):
+    monkeypatch.setattr(cuda, "_driver_is_there", lambda: True)
+
+
 @pytest.mark.parametrize(
     ("cupy", "name", "words"),
     [
-        (FakeCupy(error=35), "cuda", ["driver", "14.0"]),
-        (FakeCupy(error=100), "cuda", ["no device", "CUDA_VISIBLE_DEVICES"]),
-        (FakeCupy(count=0), "cuda:0", ["no device"]),
-        (FakeCupy(error=999), "cuda", ["does not start", "999"]),
-        (FakeCupy(count=2), "cuda:2", ["cuda:2 does not exist", "cuda:0 to cuda:1"]),
-        (FakeCupy(count=1), "cuda:3", ["cuda:3 does not exist", "has cuda:0;"]),
-        (FakeCupy(computes=False), "cuda", ["cannot compute", "libnvrtc"]),
+        (BrokenCupy(error=35), "cuda", ["driver", "14.0"]),
+        (BrokenCupy(error=100), "cuda", ["no device", "CUDA_VISIBLE_DEVICES"]),
+        (BrokenCupy(count=0), "cuda:0", ["no device"]),
+        (BrokenCupy(error=999), "cuda", ["does not start", "999"]),
+        (BrokenCupy(count=2), "cuda:2", ["cuda:2 does not exist", "cuda:0 to cuda:1"]),
+        (BrokenCupy(count=1), "cuda:3", ["cuda:3 does not exist", "has cuda:0;"]),
+        (BrokenCupy(computes=False), "cuda", ["cannot compute", "libnvrtc"]),
     ],
 )
-def test_every_reason_against_cuda_has_its_own_sentence(monkeypatch, cupy, name, words):
+def test_every_reason_against_cuda_has_its_own_sentence(monkeypatch, driver, cupy, name, words):
     monkeypatch.setitem(sys.modules, "cupy", cupy)
     with pytest.raises(xpnet.DeviceError) as refusal:
         xpnet.device(name)
@@ -73,15 +80,45 @@ def test_without_cupy_the_extra_is_named(monkeypatch):
     assert "CuPy is not installed" in devices.why_no_cuda()
 
 
-def test_a_cupy_that_cannot_be_imported_is_told_apart(monkeypatch):
+def test_a_cupy_that_cannot_be_imported_is_told_apart(monkeypatch, driver):
     monkeypatch.setattr(cuda.importlib.util, "find_spec", lambda name: types.SimpleNamespace())
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(xpnet.DeviceError, match="cannot be imported"):
         xpnet.device("cuda")
 
 
+def test_without_nvmath_the_extra_is_named(monkeypatch):
+    install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
+    with pytest.raises(xpnet.DeviceError, match=r"nvmath-python cannot be imported.*xpnet\[cuda12\]"):
+        xpnet.device("cuda")
+
+
+def test_a_library_of_products_that_cannot_be_loaded_is_told_of(monkeypatch):
+    install(monkeypatch)
+
+    def get_version():
+        raise RuntimeError("libcublasLt.so.13: cannot open\nshared object file")
+
+    sys.modules["nvmath.bindings.cublasLt"].get_version = get_version
+    with pytest.raises(xpnet.DeviceError, match=r"cuBLASLt.*cannot be loaded \(libcublasLt.so.13: cannot open\)"):
+        xpnet.device("cuda")
+
+
+def test_options_of_a_gpu_reach_it_and_are_refused_elsewhere(monkeypatch, tmp_path):
+    for options in ({"precision": "bf16"}, {"autotune": str(tmp_path / "table.json")}):
+        with pytest.raises(xpnet.DeviceError, match="use a GPU"):
+            xpnet.device("cpu", **options)
+    with pytest.raises(xpnet.XpnetError, match="precision"):
+        xpnet.device("cpu", precision="fp16")
+    install(monkeypatch)
+    gpu = xpnet.device("cuda", precision="tf32", eager=True)
+    assert gpu.matmuls.precision == "tf32"
+    assert type(gpu).__name__ == "EagerCuda"
+
+
 def test_auto_takes_a_gpu_that_works(monkeypatch):
-    monkeypatch.setitem(sys.modules, "cupy", FakeCupy(count=1))
+    install(monkeypatch)
     assert xpnet.device("auto").name == "cuda:0"
     assert devices.why_no_cuda() is None
 

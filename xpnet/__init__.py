@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from xpnet.callbacks import Callback, History, Row
     from xpnet.config import Config
     from xpnet.devices import Device, device
-    from xpnet.errors import DataError, DeviceError, DivergenceError, XpnetError
+    from xpnet.errors import DataError, DeviceError, DivergenceError, OutOfMemoryError, XpnetError
     from xpnet.modelfile import load, save
     from xpnet.network import MLP
     from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
@@ -23,7 +23,7 @@ _HOMES = {
     "callbacks": ("Callback", "History", "Row"),
     "config": ("Config",),
     "devices": ("Device", "device"),
-    "errors": ("DataError", "DeviceError", "DivergenceError", "XpnetError"),
+    "errors": ("DataError", "DeviceError", "DivergenceError", "OutOfMemoryError", "XpnetError"),
     "modelfile": ("load", "save"),
     "network": ("MLP",),
     "optimizers": ("SGD", "AdaGrad", "Adam", "AdamW", "RMSProp"),
@@ -45,6 +45,7 @@ __all__ = [
     "DeviceError",
     "DivergenceError",
     "History",
+    "OutOfMemoryError",
     "RMSProp",
     "Row",
     "Trainer",

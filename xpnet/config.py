@@ -161,6 +161,15 @@ class Config:
     device: Annotated[str, _RUN] = "auto"
     """auto, cpu, numpy (the CPU by the plain reference kernels), cuda or cuda:1."""
 
+    precision: Annotated[Literal["fp32", "tf32", "bf16"], _RUN] = "fp32"
+    """What matrix products read on a GPU: 24, 11 or 8 bits of each number; sums and weights keep 24."""
+
+    eager: Annotated[bool, _RUN, _FLAG] = False
+    """On a GPU, launch kernel by kernel instead of recording graphs: slower, with the same results."""
+
+    autotune: Annotated[str | None, _RUN] = None
+    """On a GPU, a file of algorithms of matrix products: those that it lacks are timed and added."""
+
     out: Annotated[str | None, _RUN] = None
     """The run's folder; by custom a new one, runs/NAME or runs/NAME-2 and so on."""
 

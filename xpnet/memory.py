@@ -12,38 +12,40 @@ if TYPE_CHECKING:
     from xpnet.data.samples import Samples
     from xpnet.network import MLP
 
-BLOCKS = 5
-"""Of the parameters' size: the gradient, two moments, the last good weights and the best."""
+BLOCKS = 11
+"""Of the parameters' size: the gradient, two moments, the last good weights, the best; and while a run is recorded, the
+parameters and moments twice more."""
 
 RESERVE = 0.08
 """Of the free memory, for graphs, kernels and what the allocator rounds up."""
 
-GATHERED_SHARE = 0.25
-"""Of the free memory, the most that samples gathered ahead take."""
+SHARE = 0.25
+"""Of the free memory, the most that samples gathered ahead take, and evaluations of more samples than a batch."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a training fits into the memory of its device.
+    """How a training, or an evaluation, fits into the memory of its device.
 
     Attributes:
+        rows: Samples that go through the network at a time, at least a batch.
         chunk: Steps in a chunk.
         gathered: Steps whose samples are gathered together.
         window: Samples on the device at a time; None for all.
     """
 
+    rows: int
     chunk: int
     gathered: int
     window: int | None
 
 
-def foresee(network: MLP, sets: list[Samples], *, rows: int, batch: int, chunk: int) -> Plan:
+def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Plan:
     """All samples on the device where they fit, else as many as a chunk of steps needs.
 
     Args:
         network: On its device.
         sets: Whose samples are needed, each once.
-        rows: Samples in the largest batch, of training or evaluation.
         batch: Samples a step.
         chunk: Steps in a chunk, if memory allows.
 
@@ -51,27 +53,31 @@ def foresee(network: MLP, sets: list[Samples], *, rows: int, batch: int, chunk: 
         OutOfMemoryError: Not even a batch fits; the message has the sizes.
     """
     device = network.device
+    rows = max(batch, min(device.block_rows, max(samples.x.shape[0] for samples in sets)))
     step = batch * network.sizes[0] * network.dtype.itemsize
     gathered = max(1, min(chunk, device.gathered_bytes // step))
     free = device.free_memory
     if free is None:
-        return Plan(chunk, gathered, None)
+        return Plan(rows, chunk, gathered, None)
     usable = int(free * (1 - RESERVE))
-    gathered = max(1, min(gathered, int(usable * GATHERED_SHARE) // step))
+    share = int(SHARE * usable)
+    rows = max(batch, min(rows, share // buffer_bytes(network, 1, 1)))
+    gathered = max(1, min(gathered, share // step))
     blocks, buffers = BLOCKS * network.parameters.flat.nbytes, buffer_bytes(network, rows, gathered * batch)
     left = usable - blocks - buffers
     if sum(samples.x.shape[0] * _row(samples, network) for samples in sets) <= left:
-        return Plan(chunk, gathered, None)
-    widest = max(_row(samples, network) for samples in sets)
-    steps = min(chunk, left // (2 * widest * batch))  # one window is read while the next one arrives
-    if steps < 1:
+        return Plan(rows, chunk, gathered, None)
+    room = left // (2 * len(sets) * max(_row(samples, network) for samples in sets))  # one is read, the next arrives
+    chunk = min(chunk, room // batch)
+    if chunk < 1:
         raise OutOfMemoryError(
-            f"{device.name}: {_gib(free)} of memory are free and training needs {_gib(usable - left)} "
-            f"({_gib(blocks)} for gradients, moments and copies of the network, {_gib(buffers)} for buffers of {rows} "
-            f"samples) and {_gib(2 * widest * batch)} for the samples of a step; "
-            "make the batch or the hidden layers smaller, or take the device cpu."
+            f"{device.name}: {_size(free)} of memory are free, and this needs more than {_size(usable - left)}: "
+            f"{_size(blocks)} for gradients, moments and copies of the network, {_size(buffers)} for buffers of "
+            f"{rows} samples, and the samples of a step; make the batch or the hidden layers smaller, or take the "
+            "device cpu."
         )
-    return Plan(steps, min(gathered, steps), max(steps * batch, min(rows, left // (2 * widest))))
+    gathered = min(gathered, chunk)
+    return Plan(rows, chunk, gathered, chunk * batch)
 
 
 def buffer_bytes(network: MLP, rows: int, gathered: int) -> int:
@@ -85,5 +91,9 @@ def _row(samples: Samples, network: MLP) -> int:
     return row_bytes(samples.x, network.dtype) + targets * network.dtype.itemsize
 
 
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"
+def _size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.4g} {unit}"
+        count /= 1024
+    return f"{count:.4g} GiB"

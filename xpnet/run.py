@@ -26,7 +26,7 @@ from xpnet.modelfile import save
 from xpnet.network import MLP
 from xpnet.trainer import Trainer
 
-DIVERGED, INTERRUPTED = 3, 130
+DIVERGED, OUT_OF_MEMORY, INTERRUPTED = 3, 4, 130
 """Exit statuses."""
 
 CONFIG, HISTORY, MODEL, CURVES = FILES = ("config.toml", "history.csv", "model.safetensors", "curves.png")
@@ -191,6 +191,12 @@ def run(task: Task, callbacks: Sequence[Callback] = ()) -> Result:
                 trainer.run(training)
             except DivergenceError as error:
                 problem = str(error)
+            except MemoryError as error:
+                trainer.history.stopped = "out of memory"
+                problem = (
+                    f"{task.network.device.name}: the memory ran out ({error}); the last good weights are saved: "
+                    "make the batch or the hidden layers smaller."
+                )
             except KeyboardInterrupt:  # the second one: what is whole is saved at once
                 trainer.history.stopped = "interrupted"
         save(task.network, folder / MODEL)
@@ -328,6 +334,8 @@ def _result(task: Task, folder: Path, scores: dict[str, dict[str, float] | None]
     status = 0
     if history.stopped == "diverged":
         status = DIVERGED
+    elif history.stopped == "out of memory":
+        status = OUT_OF_MEMORY
     elif history.stopped == "interrupted":
         status = INTERRUPTED
         problem = f"Interrupted after {trainer.step} of {trainer.total_steps} steps; the {_kept(history)} are saved."

@@ -17,7 +17,7 @@ from xpnet import recipes, run
 from xpnet.config import Config, read_settings
 from xpnet.devices import device as open_device
 from xpnet.devices import why_no_cuda
-from xpnet.errors import XpnetError
+from xpnet.errors import OutOfMemoryError, XpnetError
 from xpnet.gradcheck import TOLERANCE, Agreement
 from xpnet.reporting import console
 
@@ -29,7 +29,8 @@ _START = Parameter(group=Group("Start from", sort_key=0))
 app = App(
     name="python -m xpnet.train",
     help="Train a fully connected network. Without options: the bundled handwritten digits, in a few seconds.",
-    help_epilogue="Exit status: 0 done, 1 wrong gradient, 2 bad input, 3 the loss diverged, 130 interrupted.",
+    help_epilogue="Exit status: 0 done, 1 wrong gradient, 2 bad input, 3 the loss diverged, 4 out of memory, "
+    "130 interrupted.",
     version_flags=[],
     result_action="return_value",
     suppress_keyboard_interrupt=False,
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     try:
         return int(app.meta(arguments, exit_on_error=False, print_error=False) or 0)
+    except OutOfMemoryError as error:
+        print("xpnet:", error, file=sys.stderr)
+        return run.OUT_OF_MEMORY
     except (CycloptsError, XpnetError) as error:
         print("xpnet:", " ".join(str(error).split()), file=sys.stderr)
         return BAD_INPUT
@@ -48,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return run.INTERRUPTED
     except MemoryError:
         print("xpnet: This does not fit into memory; take smaller layers, batches or data.", file=sys.stderr)
-        return BAD_INPUT
+        return run.OUT_OF_MEMORY
 
 
 @app.meta.default
@@ -87,7 +91,9 @@ def _start(
 @app.default
 def _train(settings: Config = Config()) -> int:  # noqa: B008 - frozen, and the defaults that --help shows
     screen = Console(quiet=settings.quiet)
-    device = open_device(settings.device)
+    device = open_device(
+        settings.device, precision=settings.precision, eager=settings.eager, autotune=settings.autotune
+    )
     screen.print(f"device {device.description}", highlight=False)
     if settings.device == "auto" and device.name == "cpu":
         screen.print(f"  ({why_no_cuda()})", style="dim", highlight=False, markup=False, soft_wrap=True)

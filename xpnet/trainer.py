@@ -168,11 +168,11 @@ class Trainer:
 
     def measure(self, samples: Samples) -> dict[str, float]:
         """The mean loss and the metric on encoded samples."""
-        network, metric, rows = self.network, self.metric, min(self.network.device.block_rows, len(samples))
+        network, metric = self.network, self.metric
         with network.device:
-            plan = foresee(network, [samples], rows=rows, batch=rows, chunk=-(-len(samples) // rows))
+            plan = foresee(network, [samples], batch=1, chunk=len(samples))
             feed = Feed(samples, network, self.loss, metric, window=plan.window)
-            workspace = Workspace(network, feed, rows)
+            workspace = Workspace(network, feed, plan.rows)
             loss, value = Evaluation(network, self.loss, metric, samples, feed, workspace)()
         return {"loss": loss, metric.name: value}
 

@@ -143,13 +143,11 @@ class Training:
 
         shared = validation is not None and validation.shares_arrays(samples)
         sets = [samples] if validation is None or shared else [samples, validation]
-        largest = max(len(samples), 0 if validation is None else len(validation))
-        rows = max(batch, min(network.device.block_rows, largest))
-        plan = foresee(network, sets, rows=rows, batch=batch, chunk=chunk_steps(network, batch, per_epoch))
+        plan = foresee(network, sets, batch=batch, chunk=chunk_steps(network, batch, per_epoch))
         self.chunk = plan.chunk
         self.keeper = Keeper(trainer, self.history, validated=validation is not None)
         feeds = [Feed(part, network, loss, metric, window=plan.window) for part in sets]
-        workspace = Workspace(network, feeds[0], rows, plan.gathered * batch)
+        workspace = Workspace(network, feeds[0], plan.rows, plan.gathered * batch)
         self.update = trainer.optimizer.bind(network.parameters, l2=trainer.l2, clip_norm=trainer.clip_norm)
         self.program = Program(
             network,

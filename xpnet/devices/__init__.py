@@ -6,39 +6,55 @@ import re
 import sys
 from typing import Any
 
+import numpy as np
+
 from xpnet.devices import cpu
 from xpnet.devices.base import Array, Device
 from xpnet.devices.plain import Plain
-from xpnet.errors import DeviceError
+from xpnet.errors import DeviceError, one_of
 
-__all__ = ["Array", "Device", "Plain", "device", "device_of", "why_no_cuda"]
+__all__ = ["Array", "Device", "Plain", "device", "device_of", "facts", "names", "why_no_cuda"]
 
 
-def device(name: str | Device = "auto") -> Device:
+PRECISIONS = ("fp32", "tf32", "bf16")
+
+
+def device(
+    name: str | Device = "auto", *, precision: str = "fp32", eager: bool = False, autotune: str | None = None
+) -> Device:
     """The device of that name, opened once and then passed down.
 
     Args:
         name: "cpu", "numpy" (the CPU by the reference kernels alone), "cuda" (the first GPU), "cuda:1" and so on, or
             "auto": a GPU when one works, else the CPU.
+        precision: What products of float32 read, on a GPU: "fp32", "tf32" (10 bits of the fraction) or "bf16" (7 bits;
+            activations are kept so too); sums and weights are float32 always.
+        eager: On a GPU, launch kernel by kernel instead of recording graphs; the results are the same.
+        autotune: On a GPU, a JSON file: which algorithm each product takes; those that it lacks are timed and added.
+            None for the library's first choice, which depends on no timing.
 
     Raises:
         DeviceError: The name is unknown, or that GPU cannot be used; the message says what is missing.
     """
     if isinstance(name, Device):
         return name
-    if name == "cpu":
-        return cpu.open_device()
-    if name == "numpy":
-        return Plain()
+    one_of("precision", precision, PRECISIONS)
+    options = {"precision": precision, "eager": eager, "autotune": autotune}
     if name == "auto":
         try:
-            return _open_cuda(0)
+            return _open_cuda(0, **options)
         except DeviceError:
-            return cpu.open_device()
+            name = "cpu"
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
-    if not match:
+    if match:
+        return _open_cuda(int(match[1] or 0), **options)
+    if name not in ("cpu", "numpy"):
         raise DeviceError(f'device: got "{name}", expected "auto", "cpu", "numpy", "cuda" or "cuda:N" with a number N.')
-    return _open_cuda(int(match[1] or 0))
+    if autotune is not None:
+        raise DeviceError(f"autotune: got it on the device {name}, whose products have one algorithm each; use a GPU.")
+    if precision != "fp32":
+        raise DeviceError(f'precision: got "{precision}" on the device {name}, which has "fp32" alone; use a GPU.')
+    return Plain() if name == "numpy" else cpu.open_device()
 
 
 def why_no_cuda() -> str | None:
@@ -54,13 +70,29 @@ def device_of(array: Any) -> Device:
     """The device of the reference kernels for `array`; looks at CuPy only if somebody has imported it."""
     cupy = sys.modules.get("cupy")
     if cupy is not None and isinstance(array, cupy.ndarray):
-        from xpnet.devices.cuda import Cuda
+        from xpnet.devices import cuda
 
-        return Cuda(array.device.id, cupy)
+        return cuda.arrays_of(cupy, array.device.id)
     return Plain()
 
 
-def _open_cuda(index: int) -> Device:
+def _open_cuda(index: int, **options: Any) -> Device:
     from xpnet.devices import cuda
 
-    return cuda.open_device(index)
+    return cuda.open_device(index, **options)
+
+
+def names() -> list[str]:
+    """The devices that this machine may have: the CPU's, and each GPU that CUDA tells of, at least the first."""
+    from xpnet.devices import cuda
+
+    return ["numpy", "cpu", *(f"cuda:{i}" for i in range(max(1, cuda.count())))]
+
+
+def facts(name: str) -> dict[str, str]:
+    """Versions and sizes behind a device, usable or not; "not installed" or "not found" where there is none."""
+    if name.startswith("cuda"):
+        from xpnet.devices import cuda
+
+        return cuda.facts(int(name.partition(":")[2] or 0))
+    return cpu.facts() if name == "cpu" else {"NumPy": np.__version__}

@@ -16,6 +16,8 @@ class Device:
     Whoever works on its arrays does so within `with device:`, which makes it the one that its namespace works on.
 
     Attributes:
+        twins: By the names of their references.
+        chains: Names of references that are chains of elementwise operations, which `fused` makes one kernel of.
         block_rows: Samples that go through a network at a time where no batch size says it.
         chunk_work: Multiply-adds that are done without a look at signals, about a second's.
         gathered_bytes: Samples that are gathered together, for several steps, up to this size.
@@ -24,6 +26,7 @@ class Device:
     name: str
     xp: Any
     twins: Mapping[str, Callable[..., Any]]
+    chains: frozenset[str] = frozenset()
     block_rows = 1024
     chunk_work = 2**36
     gathered_bytes = 0
@@ -120,6 +123,15 @@ class Device:
         """step(0), ..., step(count - 1), once; what `capture` asks of a run is asked of a step."""
         for i in range(count):
             step(i)
+
+    def fused(self, kernel: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
+        """What a table of kernels calls for a reference in `chains`.
+
+        Args:
+            kernel: The reference, for its signature.
+            traced: It, bound to a table whose arrays may be anything that stands for one element.
+        """
+        raise NotImplementedError
 
     def scheduled(self, kernel: Callable[..., Any]) -> Callable[..., Any]:
         """What a table of kernels calls for a reference of its own: here the kernel itself."""

@@ -41,7 +41,7 @@ class Table:
     """
 
     def __init__(self, device: Device) -> None:
-        unknown = set(device.twins) - set(REFERENCE)
+        unknown = (set(device.twins) | device.chains) - set(REFERENCE)
         torn = [group for group in GROUPS if 0 < len(group & set(device.twins)) < len(group)]
         if unknown or torn:
             raise TypeError(f"{device!r} has twins of unknown kernels {unknown} or of parts of a group {torn}")
@@ -54,8 +54,14 @@ class Table:
         plain = {name: device.scheduled(partial(f, self)) for name, f in REFERENCE.items()}
         twins = {name: partial(f, self) for name, f in device.twins.items()}
         self.reference = SimpleNamespace(**plain)
-        self.traced = Traced(device.xp)
-        self.__dict__.update({**plain, **twins})
+        self.__dict__.update({**plain, **self._chains(), **twins})
+
+    def _chains(self) -> dict[str, Callable[..., Any]]:
+        """The device's own kernels for references that are elementwise chains."""
+        if not self.device.chains:
+            return {}
+        traced = Traced(self.xp)
+        return {name: self.device.fused(REFERENCE[name], getattr(traced, name)) for name in self.device.chains}
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         raise AttributeError(f"there is no kernel {name!r}")  # declared for type checkers: kernels are set by name

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.metadata
+
 from xpnet.devices.base import Device
 from xpnet.devices.plain import Plain
 
@@ -13,3 +15,15 @@ def open_device() -> Device:
     except ImportError:
         return Plain("cpu")
     return Cpu()
+
+
+def facts() -> dict[str, str]:
+    """Versions of what makes it fast, and how many threads it takes."""
+    known = {}
+    for package in ("scipy", "numba"):
+        try:
+            known[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            known[package] = "not installed"
+    known["threads"] = str(getattr(open_device(), "threads", 1))
+    return known

@@ -1,0 +1,98 @@
+"""What xpnet foresees of a training's memory, against what is taken."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from bench.gpu.notes import Notes
+
+
+@dataclass(frozen=True)
+class Load:
+    """A training."""
+
+    sizes: tuple[int, ...]
+    batch: int
+    rows: int
+    optimizer: str
+    dtype: Any = np.uint8
+
+
+LOADS = (
+    Load((784, 300, 100, 10), 128, 60_000, "sgd"),
+    Load((784, 300, 100, 10), 16384, 60_000, "adam"),
+    Load((784, 4096, 4096, 10), 1024, 60_000, "adamw"),
+    Load((3072, 1024, 100), 512, 100_000, "adam", np.float32),
+)
+
+
+def run(notes: Notes) -> None:
+    """One training after the other."""
+    import xpnet
+
+    device = xpnet.device("cuda")
+    notes.found["trainings"] = []
+    for load in LOADS:
+        row = measure(device, load)
+        notes.found["trainings"].append(row)
+        if row["taken"] > row["foreseen"] + row["reserve"]:
+            notes.wrong.append(f"{row['training']}: {row['taken']} bytes were taken, {row['foreseen']} foreseen")
+        notes.save()
+
+
+def measure(device: Any, load: Load) -> dict[str, Any]:
+    """Bytes foreseen, taken from CuPy's pools, and gone from the GPU (with graphs, and what pools keep in reserve)."""
+    import xpnet
+    from xpnet import memory
+    from xpnet.data.samples import Samples
+
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (load.rows, load.sizes[0]), dtype=np.uint8).astype(load.dtype)
+    samples = Samples.of(x, rng.integers(0, load.sizes[-1], load.rows).astype(np.int32))
+    network = xpnet.MLP(load.sizes, device=device)
+    network.task, network.classes = "classification", tuple(range(load.sizes[-1]))
+    trainer = xpnet.Trainer(network, optimizer=load.optimizer, batch_size=load.batch, epochs=1)
+    give_back(device)
+    free, used = _free(device), _used(device)
+    foreseeable = device.free_memory
+    training = trainer.prepare(samples)
+    device.synchronize()
+    program = training.program
+    foreseen = (
+        memory.BLOCKS * network.parameters.flat.nbytes
+        + memory.buffer_bytes(network, program.workspace.rows, program.gathered * load.batch)
+        + load.rows * memory._row(samples, network)
+    )
+    return {
+        "training": f"{'-'.join(map(str, load.sizes))}, batch {load.batch}, {load.rows} samples, {load.optimizer}",
+        "foreseen": foreseen,
+        "taken": _used(device) - used,
+        "gone": free - _free(device),
+        "reserve": int(memory.RESERVE * foreseeable),
+        "window": program.feed.window,
+    }
+
+
+def give_back(device: Any) -> None:
+    """What earlier trainings took."""
+    gc.collect()
+    for pool in pools(device):
+        pool.free_all_blocks()
+
+
+def pools(device: Any) -> list[Any]:
+    """CuPy's own, and that of recorded runs."""
+    return [device.xp.get_default_memory_pool(), device._pool]
+
+
+def _used(device: Any) -> int:
+    return int(sum(pool.used_bytes() for pool in pools(device)))
+
+
+def _free(device: Any) -> int:
+    with device:
+        return int(device.xp.cuda.runtime.memGetInfo()[0])

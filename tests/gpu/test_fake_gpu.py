@@ -1,0 +1,202 @@
+"""The CUDA device, whole, on a GPU that a processor plays: its kernels, products, graphs, streams and copies."""
+
+import functools
+
+import numpy as np
+import pytest
+from emulated import CaptureError
+from gpu.fake_cublaslt import FakeCublasLt
+from gpu.fake_cupy import FakeCupy, fake_gpu
+from kernels.test_parity import CASES, SHAPES, assert_same_effects, each_case
+
+import xpnet
+from xpnet import kernels
+from xpnet.data.samples import Samples
+from xpnet.data.transform import InputTransform
+
+OPTIMIZERS = {
+    "sgd": xpnet.SGD(0.1),
+    "momentum": xpnet.SGD(0.05, momentum=0.9),
+    "nesterov": xpnet.SGD(0.05, momentum=0.9, nesterov=True),
+    "adam": xpnet.Adam(0.01),
+    "adamw": xpnet.AdamW(0.01),
+    "rmsprop": xpnet.RMSProp(0.01),
+    "adagrad": xpnet.AdaGrad(0.05),
+}
+
+
+@functools.cache
+def shared_gpu():
+    return fake_gpu()
+
+
+@each_case
+def test_a_gpu_does_what_the_references_do_on_the_cpu(case):
+    gpu = shared_gpu()
+    k = kernels.on(gpu)
+    for dtype, shape in (("float32", SHAPES[0]), ("float32", SHAPES[-1]), ("float64", SHAPES[2])):
+        with gpu:
+            assert_same_effects(gpu, case, dtype, shape, k)
+
+
+def classes(rows=50):
+    rng = np.random.default_rng(1)
+    x = rng.integers(0, 256, (rows, 9)).astype(np.uint8)
+    return x, (x[:, :3].astype(int).argmax(axis=1)).astype(np.int32)
+
+
+def train(device, x, y, *, output="softmax", sizes=(9, 8, 5, 3), activations="relu", weights=None, **options):
+    network = xpnet.MLP(sizes, activations, output, device=device, seed=3)
+    network.transform = InputTransform(1 / 255, np.full(sizes[0], 0.4))
+    trainer = xpnet.Trainer(network, batch_size=8, epochs=3, seed=5, **options)
+    history = trainer.fit(x, y, validation=(x[:20], y[:20]), sample_weight=weights)
+    return network.device.to_host(network.parameters.flat), history, network
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("options", [{}, {"l2": 0.01, "clip_norm": 0.5}], ids=str)
+def test_training_gives_what_the_cpu_gives(name, options):
+    x, y = classes()
+    flat, history, network = train("numpy", x, y, optimizer=OPTIMIZERS[name], **options)
+    there, history_there, network_there = train(fake_gpu(), x, y, optimizer=OPTIMIZERS[name], **options)
+    np.testing.assert_allclose(there, flat, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(history_there.step_losses, history.step_losses, rtol=1e-4)
+    np.testing.assert_allclose(history_there.column("val_loss"), history.column("val_loss"), rtol=1e-4)
+    np.testing.assert_allclose(network_there.predict_proba(x), network.predict_proba(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+def test_a_replay_gives_the_bits_of_eager_launches(precision, activation):
+    x, y = classes()
+    results = [
+        train(fake_gpu(precision=precision, eager=eager), x, y, activations=activation, optimizer=xpnet.Adam(0.01))
+        for eager in (False, True)
+    ]
+    assert results[0][2].device.xp.nodes, "nothing was captured"
+    assert not results[1][2].device.xp.nodes
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    np.testing.assert_array_equal(results[0][1].step_losses, results[1][1].step_losses)
+
+
+@pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
+def test_bfloat16_is_close_to_float32(activation):
+    x, y = classes()
+    options = {"activations": activation, "optimizer": xpnet.SGD(0.1)}
+    expected = train("numpy", x, y, **options)[1].step_losses
+    losses = train(fake_gpu(precision="bf16"), x, y, **options)[1].step_losses
+    np.testing.assert_allclose(losses, expected, rtol=0.05)
+    assert not np.array_equal(losses.astype(np.float32), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("activation", kernels.ACTIVATIONS)
+@pytest.mark.parametrize("loss", ["mse", "huber", "mae"])
+def test_every_activation_and_regression_loss_trains(activation, loss):
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
+    options = {"output": activation, "sizes": (4, 6, 2), "activations": activation, "loss": loss}
+    expected = train("numpy", x, y, **options)[1].step_losses
+    np.testing.assert_allclose(train(fake_gpu(), x, y, **options)[1].step_losses, expected, rtol=2e-4)
+    bf16 = train(fake_gpu(precision="bf16"), x, y, **options)[1].step_losses
+    np.testing.assert_allclose(bf16, expected, rtol=0.1)
+
+
+def test_labels_weights_and_sparse_samples_train():
+    from scipy.sparse import random_array
+
+    rng = np.random.default_rng(4)
+    x = random_array((40, 300), density=0.02, rng=rng, format="csr")
+    y = rng.integers(0, 2, (40, 3))
+
+    def losses(device):
+        network = xpnet.MLP((300, 5, 3), "tanh", "sigmoid", device=device)
+        trainer = xpnet.Trainer(network, batch_size=7, epochs=2)
+        return trainer.fit(x, y, sample_weight=np.arange(1.0, 41.0)).step_losses
+
+    np.testing.assert_allclose(losses(fake_gpu()), losses("numpy"), rtol=1e-4)
+    np.testing.assert_allclose(losses(fake_gpu(precision="bf16")), losses("numpy"), rtol=0.05)
+
+
+def test_an_epoch_waits_for_the_device_once():
+    x, y = classes(400)
+    gpu = fake_gpu()
+    network = xpnet.MLP((9, 8, 3), device=gpu)
+    trainer = xpnet.Trainer(network, optimizer="sgd", batch_size=8, epochs=5, keep="last")
+    network.task, network.classes = "classification", (0, 1, 2)
+    training = trainer.prepare(Samples.of(x, y))
+    before = gpu.xp.waits
+    trainer.run(training)
+    assert gpu.xp.waits - before == 5
+
+
+@pytest.mark.parametrize(("optimizer", "update"), [("sgd", 1), ("momentum", 1), ("adam", 1)])
+def test_a_step_is_a_handful_of_launches(optimizer, update):
+    """For L layers: L forward products, the loss, L - 1 products back, L weight gradients, the update."""
+    x, y = classes(400)
+    gpu = fake_gpu()
+    network = xpnet.MLP((9, 8, 7, 3), device=gpu)
+    network.task, network.classes = "classification", (0, 1, 2)
+    xpnet.Trainer(network, optimizer=OPTIMIZERS[optimizer], batch_size=8).prepare(Samples.of(x, y))
+    gathers, steps = 2, 400 // 8
+    assert gathers + steps * (3 + 1 + 2 + 3 + update) in gpu.xp.nodes
+
+
+def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits():
+    x, y = classes(300)
+    weights = np.linspace(0.5, 2, 300)
+    flat, history, _ = train(fake_gpu(), x, y, weights=weights)
+    needed = 60_000
+    gpu = fake_gpu(memory=needed)
+    streamed, history_streamed, _ = train(gpu, x, y, weights=weights)
+    np.testing.assert_array_equal(streamed, flat)
+    np.testing.assert_array_equal(history_streamed.step_losses, history.step_losses)
+    np.testing.assert_array_equal(history_streamed.column("val_loss"), history.column("val_loss"))
+
+
+def test_a_batch_that_does_not_fit_is_foreseen():
+    x, y = classes(300)
+    with pytest.raises(xpnet.OutOfMemoryError, match="KiB of memory are free, and this needs more than"):
+        train(fake_gpu(memory=10_000), x, y)
+
+
+def test_a_gpu_refuses_what_a_captured_stream_refuses():
+    gpu = fake_gpu()
+    xp = gpu.xp
+    with gpu:
+        a = gpu.zeros((3,), np.float32)
+        runs = iter([lambda: None, lambda: xp.add(a, 1)])
+        with pytest.raises(CaptureError):
+            gpu.capture(lambda _: next(runs)())
+
+
+def test_a_channel_waits_for_what_was_sent_before():
+    gpu = fake_gpu()
+    with gpu:
+        out, sums = gpu.zeros((4,), np.float32), gpu.zeros((3,), np.float32)
+    send = gpu.channel(out)
+    for i in range(3):
+        send(np.full(4, i + 1.0))
+        with gpu:
+            gpu.xp.sum(out, out=sums[i, ...])
+    assert gpu.to_host(sums).tolist() == [4.0, 8.0, 12.0]
+
+
+def test_every_case_of_the_references_is_covered():
+    assert {name for case in CASES for name in case.names} >= set(shared_gpu().twins)
+
+
+def test_the_fake_is_late():
+    """Without waiting, the host must not see what a stream has not done."""
+    gpu = fake_gpu()
+    with gpu:
+        a = gpu.zeros((2,), np.float32)
+        gpu.xp.add(a, 1, out=a)
+        assert a.view(np.ndarray).tolist() == [0, 0]
+        assert gpu.to_host(a).tolist() == [1, 1]
+
+
+def test_fakes_are_made_of_the_real_device():
+    gpu = fake_gpu()
+    assert type(gpu).__name__ == "Cuda"
+    assert isinstance(gpu.xp, FakeCupy)
+    assert FakeCublasLt.__name__

@@ -1,0 +1,34 @@
+// The norm of the gradient.
+
+#include "common.cuh"
+
+// The sum of x^2 over all blocks: true in the thread that has it.
+template <typename Z>
+__device__ inline bool sum_of_squares(const Z* x, long long size, Z* partials, unsigned* counters, Z& result) {
+    Z sum = 0;
+    const long long step = static_cast<long long>(gridDim.x) * blockDim.x;
+#pragma unroll 4
+    for (long long i = static_cast<long long>(blockIdx.x) * blockDim.x + threadIdx.x; i < size; i += step)
+        sum += x[i] * x[i];
+    sum = over_block<Sum>(sum);
+    if (threadIdx.x == 0) partials[blockIdx.x] = sum;
+    if (gridDim.x > 1 && !add_blocks(partials, 1, counters, gridDim.x)) return false;
+    if (threadIdx.x != 0) return false;
+    result = partials[0];
+    return true;
+}
+
+template <typename Z>
+__global__ void __launch_bounds__(LARGEST_BLOCK) squared_norm(const Z* x, long long size, Z* out, Z* partials, unsigned* counters) {
+    Z sum;
+    if (sum_of_squares(x, size, partials, counters, sum)) *out = sum;
+}
+
+// out = min(1, limit / (|g| + 1e-6))
+template <typename Z>
+__global__ void __launch_bounds__(LARGEST_BLOCK) clip_scale(const Z* g, long long size, Z limit, Z* out, Z* partials, unsigned* counters) {
+    Z sum;
+    if (!sum_of_squares(g, size, partials, counters, sum)) return;
+    const Z scale = limit / (sqrt(sum) + Z(1e-6));
+    *out = scale > 1 ? Z(1) : scale;
+}
