@@ -39,6 +39,32 @@ def test_ratios_are_taken_within_a_round():
     assert rows[2]["wrong"] == "wrong"
 
 
+def test_wrong_results_are_not_timed_and_a_failure_is_not_the_end(monkeypatch):
+    with throughput.Contest(["xpnet", "gemm"]) as contest:
+        failed = contest.compare(Case((5, 3), 16, rows=4), 1, without=["gemm"])
+        with monkeypatch.context() as patch:
+            patch.setattr(throughput, "expected", lambda life, case: np.full(20, 7.0))
+            wrong = contest.compare(Case((5, 3), 16, rows=64), 2)
+        right = contest.compare(Case((5, 3), 16, rows=64), 1)
+    assert failed["xpnet"].startswith("ValueError"), failed
+    assert wrong["xpnet"].startswith("its results are off by")
+    assert len(wrong["gemm"]) == 2
+    assert [len(right[name]) for name in ("xpnet", "gemm")] == [1, 1]
+
+
+def test_the_precision_is_cuda_s_own():
+    command = [sys.executable, "-m", "bench.throughput", "--precision", "tf32"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "the CPU has fp32 alone" in done.stderr
+
+
+def test_large_batches_of_a_gpu_are_checked_for_fewer_steps():
+    steps = [throughput.checked_steps(Case((2, 2), batch, device="cuda")) for batch in (16, 4096, 65536)]
+    assert steps == [20, 16, 3]
+    assert throughput.checked_steps(Case((2, 2), 65536)) == 20
+
+
 def test_a_comparison_is_printed_written_and_drawn(tmp_path):
     options = ["--engines", "xpnet,gemm,torch-graph", "--net", "20-8-3", "--batch-sizes", "1,16", "--rounds", "1"]
     files = {"--json": tmp_path / "times.json", "--plot": tmp_path / "plot.png"}

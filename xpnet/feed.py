@@ -39,6 +39,7 @@ class Feed:
         t = loss.targets(samples.y, network.sizes[-1], dtype)
         labels = metric.targets(samples.y, t)
         self.window = window
+        self._held: np.ndarray | None = None
         self.source = open_source(device, samples.x, network.transform, dtype, window=window)
         self._device = device
         self._kept = [t] if labels is t else [t, labels]
@@ -57,10 +58,15 @@ class Feed:
         """
         if self.window is None:
             return rows
+        self._held = rows
         parts = [*self.source.on_host(rows), *(array[rows] for array in self._kept)]
         for send, part in zip(self._channels, parts, strict=True):
             send(part)
         return np.arange(len(rows))
+
+    def holds(self, rows: np.ndarray) -> bool:
+        """Whether these samples, this very array of numbers, were brought and no others since."""
+        return self.window is None or self._held is rows
 
     def gather(self, k: Table, index: Array, *, x: Array, t: Array, labels: Array, weights: Array) -> None:
         """Samples from these places, their targets and weights into such arrays; t and labels may be one array."""

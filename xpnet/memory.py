@@ -19,8 +19,15 @@ parameters and moments twice more."""
 RESERVE = 0.08
 """Of the free memory, for graphs, kernels and what the allocator rounds up."""
 
-SHARE = 0.25
-"""Of the free memory, the most that samples gathered ahead take, and evaluations of more samples than a batch."""
+SMALL = 2**16
+"""Bytes for a hundred small arrays, whatever the network."""
+
+GATHERED_SHARE = 0.25
+"""Of the free memory, the most that samples gathered ahead take."""
+
+BLOCK_BYTES = 2**30
+"""The most that the buffers of evaluations take, if they are larger than a batch; the free memory has no say in that,
+for sums over other blocks are rounded otherwise."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +60,31 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Pla
         OutOfMemoryError: Not even a batch fits; the message has the sizes.
     """
     device = network.device
-    rows = max(batch, min(device.block_rows, max(samples.x.shape[0] for samples in sets)))
+    most = max(samples.x.shape[0] for samples in sets)
+    rows = max(batch, min(device.block_rows, most, BLOCK_BYTES // buffer_bytes(network, 1, 1)))
     step = batch * network.sizes[0] * network.dtype.itemsize
     gathered = max(1, min(chunk, device.gathered_bytes // step))
     free = device.free_memory
     if free is None:
         return Plan(rows, chunk, gathered, None)
-    usable = int(free * (1 - RESERVE))
-    share = int(SHARE * usable)
-    rows = max(batch, min(rows, share // buffer_bytes(network, 1, 1)))
-    gathered = max(1, min(gathered, share // step))
-    blocks, buffers = BLOCKS * network.parameters.flat.nbytes, buffer_bytes(network, rows, gathered * batch)
-    left = usable - blocks - buffers
+    blocks = BLOCKS * network.parameters.flat.nbytes
+    usable = int(free * (1 - RESERVE)) - SMALL - blocks
+    gathered = max(1, min(gathered, int(GATHERED_SHARE * usable) // step))
+    buffers = buffer_bytes(network, rows, gathered * batch)
+    left = usable - buffers
     if sum(samples.x.shape[0] * _row(samples, network) for samples in sets) <= left:
         return Plan(rows, chunk, gathered, None)
-    room = left // (2 * len(sets) * max(_row(samples, network) for samples in sets))  # one is read, the next arrives
+    room_of_one = 2 * len(sets) * max(_row(samples, network) for samples in sets)  # one is read, the next arrives
+    room = left // room_of_one
     chunk = min(chunk, room // batch)
     if chunk < 1:
         raise OutOfMemoryError(
-            f"{device.name}: {_size(free)} of memory are free, and this needs more than {_size(usable - left)}: "
-            f"{_size(blocks)} for gradients, moments and copies of the network, {_size(buffers)} for buffers of "
-            f"{rows} samples, and the samples of a step; make the batch or the hidden layers smaller, or take the "
-            "device cpu."
+            f"{device.name}: {_size(free)} of memory are free, which is not enough: gradients, moments and copies of "
+            f"the network take {_size(blocks)}, buffers of {rows} samples {_size(buffers)}, the samples of one step "
+            f"{_size(batch * room_of_one)}; "
+            "make the batch or the hidden layers smaller, or take the device cpu."
         )
-    gathered = min(gathered, chunk)
-    return Plan(rows, chunk, gathered, chunk * batch)
+    return Plan(rows, chunk, min(gathered, chunk), max(chunk * batch, min(rows, room)))
 
 
 def buffer_bytes(network: MLP, rows: int, gathered: int) -> int:

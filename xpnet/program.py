@@ -189,7 +189,7 @@ class Program:
 
     def _load(self, chunk: Chunk) -> int:
         """Send a chunk to the device, if it is not there, where the next replays find it; its number of steps."""
-        if self._loaded is not chunk:
+        if self._loaded is not chunk or not self.feed.holds(chunk.order):  # an evaluation may have used the window
             self._send_order(self.feed.bring(chunk.order))
             for send, column in zip(self._send_columns, self.update.columns, strict=True):
                 send(chunk.table[column])
@@ -280,7 +280,9 @@ class Evaluation:
         device = network.device
         self.network, self.loss, self.metric = network, loss, metric
         self.samples, self.feed, self.workspace = samples, feed, workspace
-        self.portion = len(samples) if feed.window is None else min(len(samples), feed.window)
+        self.portion = len(samples)
+        if feed.window is not None and feed.window < len(samples):  # by whole blocks: sums do not depend on the window
+            self.portion = feed.window // workspace.rows * workspace.rows or feed.window
         blocks = -(-self.portion // workspace.rows)
         self._order = device.zeros((self.portion,), np.int64)
         self._send_order = device.channel(self._order)

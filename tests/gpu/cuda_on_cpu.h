@@ -1,5 +1,6 @@
-// CUDA kernels on a CPU, for tests: every thread of a block is a fiber, blocks run one after the other in the order that
-// a seed draws, and shared memory is garbage before each block. A barrier that not all threads reach is an error.
+// CUDA kernels on a CPU, for tests: every thread of a block is a fiber. Blocks run one after the other, the warps of a
+// block in turn, in an order that a seed draws. Shared memory is garbage before each block, and a barrier that not all
+// threads reach is an error.
 //
 // Fibers begin by ucontext and change places by setjmp, which asks the kernel for nothing. Static shared memory is
 // thread-local to C++, so that the linker keeps it in one piece, which can be found and filled.
@@ -115,19 +116,28 @@ inline bool release(int first, int last, State state) {
     return true;
 }
 
+// Each warp in turn runs until it can go no further, as far ahead of the others as barriers let it.
+inline bool run_warp(const unsigned* order) {
+    const unsigned first = order[0] / WARP * WARP;
+    bool any = false;
+    while (true) {
+        bool ran = false;
+        for (int i = 0; i < WARP; i++) {
+            Fiber* const fiber = &fibers[order[i]];
+            if (fiber->state != State::ready) continue;
+            resume(fiber);
+            ran = true;
+        }
+        any |= ran;
+        if (!release(first, first + WARP, State::at_warp)) return any;
+    }
+}
+
 inline bool run_block(unsigned threads, const unsigned* order) {
     for (unsigned i = 0; i < threads; i++) fibers[i].state = State::ready;
     while (true) {
         bool ran = false, all_done = true;
-        for (unsigned i = 0; i < threads; i++) {
-            Fiber* const fiber = &fibers[order[i]];
-            if (fiber->state == State::ready) {
-                resume(fiber);
-                ran = true;
-            }
-        }
-        for (unsigned first = 0; first < threads; first += WARP)
-            ran |= release(first, first + WARP < threads ? first + WARP : threads, State::at_warp);
+        for (unsigned first = 0; first < threads; first += WARP) ran |= run_warp(order + first);
         ran |= release(0, threads, State::at_barrier);
         for (unsigned i = 0; i < threads; i++) all_done &= fibers[i].state == State::done;
         if (all_done) return true;
@@ -170,7 +180,7 @@ inline const char* run(void (*kernel)(), dim3 grid, dim3 block, size_t shared, u
     static auto* const stacks = static_cast<char*>(malloc(static_cast<size_t>(LARGEST_BLOCK) * STACK));
     auto* const memory = static_cast<unsigned char*>(malloc(shared + 64));
     auto* const order = static_cast<unsigned*>(malloc(sizeof(unsigned) * blocks));
-    static unsigned thread_order[LARGEST_BLOCK];
+    static unsigned thread_order[LARGEST_BLOCK], warp_order[LARGEST_BLOCK / WARP];
     dynamic_shared = memory + (16 - reinterpret_cast<uintptr_t>(memory) % 16) % 16;
     body = kernel;
     gridDim = grid;
@@ -193,7 +203,10 @@ inline const char* run(void (*kernel)(), dim3 grid, dim3 block, size_t shared, u
         blockIdx = {order[i] % grid.x, order[i] / grid.x % grid.y, order[i] / grid.x / grid.y};
         memset(memory, GARBAGE, shared + 64);
         poison_static_shared();
-        shuffle(thread_order, threads, random);
+        unsigned lane_order[WARP];
+        shuffle(warp_order, threads / WARP, random);
+        shuffle(lane_order, WARP, random);
+        for (unsigned t = 0; t < threads; t++) thread_order[t] = warp_order[t / WARP] * WARP + lane_order[t % WARP];
         if (!run_block(threads, thread_order)) result = error;
     }
     if (result)

@@ -21,9 +21,11 @@ from gpu.fake_cublaslt import FakeCublasLt
 from gpu.host_kernels import HostModule
 
 from xpnet.devices import cuda
-from xpnet.devices.cuda.device import Cuda, EagerCuda
+from xpnet.devices.cuda.device import WORKSPACE, Cuda, EagerCuda
 
 MEMORY = 2**34
+UNIT = 512
+"""Bytes: allocations are multiples of this, and aligned to it."""
 
 
 class Pointer:
@@ -54,6 +56,10 @@ class Array(DeviceArray):
         np.copyto(raw(self), host)
 
 
+def _nothing() -> None:
+    """Work that is done, whose arrays are let go."""
+
+
 def _copy(to: int, source: int, size: int) -> None:
     _bytes(to, size)[...] = _bytes(source, size)
 
@@ -77,10 +83,11 @@ class Event:
 
 
 class Stream:
-    """Work that is done when somebody waits for it."""
+    """Work that is done when somebody waits for it; or, on a hasty GPU's stream beside the others, as soon as it may."""
 
     def __init__(self, gpu: FakeCupy, non_blocking: bool = False) -> None:
         self.gpu, self.ptr = gpu, 1 + len(gpu.streams)
+        self.hasty = gpu.hasty and non_blocking
         self.work: list[Callable[[], None]] = []
         self.done = 0
         gpu.streams.append(self)
@@ -96,11 +103,14 @@ class Stream:
 
     def put(self, function: Callable[..., Any], args: Any, kwargs: Any) -> None:
         self.work.append(lambda: now(function, args, kwargs))
+        if self.hasty:
+            self.run_until(len(self.work))
 
     def run_until(self, place: int) -> None:
         with np.errstate(all="ignore"), launched_by(now):
             while self.done < place:
-                step, self.done = self.work[self.done], self.done + 1
+                step, self.work[self.done] = self.work[self.done], _nothing
+                self.done += 1
                 step()
 
     def synchronize(self) -> None:
@@ -157,14 +167,19 @@ class RawModule:
 
 
 class FakeCupy(types.ModuleType):
-    """The module. `nodes`: launches of each captured graph; `waits`: how often the host waited."""
+    """The module, with so much memory beside cuBLASLt's workspace.
+
+    `nodes` has the launches of each captured graph, `waits` says how often the host waited.
+    """
 
     ndarray = Array
     RawModule = RawModule
     __version__ = "14.0"
 
-    def __init__(self, memory: int = MEMORY) -> None:
+    def __init__(self, memory: int = MEMORY, *, hasty: bool = False) -> None:
         super().__init__("cupy")
+        self.hasty = hasty
+        self.memory = WORKSPACE + memory
         self.streams: list[Stream] = []
         self.current = [Stream(self)]
         self.nodes: list[int] = []
@@ -188,6 +203,7 @@ class FakeCupy(types.ModuleType):
             Device=Device,
             Stream=lambda non_blocking=False: Stream(gpu, non_blocking),
             Event=Event,
+            get_elapsed_time=lambda start, end: float(end.place - start.place),
             MemoryPool=lambda: types.SimpleNamespace(malloc=None),
             using_allocator=lambda malloc: contextlib.nullcontext(),
             alloc_pinned_memory=lambda size: np.full(size, 0xFF, np.uint8).data,
@@ -195,12 +211,18 @@ class FakeCupy(types.ModuleType):
             runtime=types.SimpleNamespace(
                 CUDARuntimeError=RuntimeError,
                 getDeviceCount=lambda: 1,
-                memGetInfo=lambda: (memory, memory),
+                memGetInfo=lambda: (self.free, self.memory),
                 getDeviceProperties=lambda index: properties,
                 driverGetVersion=lambda: 13000,
                 runtimeGetVersion=lambda: 13000,
             ),
         )
+
+    @property
+    def free(self) -> int:
+        """Bytes, by units as CuPy's pool takes them."""
+        self._finish()
+        return self.memory - sum(len(block) - UNIT for block in self.blocks)
 
     def _finish(self) -> None:
         for stream in self.streams:
@@ -219,9 +241,11 @@ class FakeCupy(types.ModuleType):
         refuse_while_capturing("an allocation")
         shape = tuple(np.atleast_1d(shape).tolist()) if not isinstance(shape, tuple) else shape
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-        block = np.zeros(size + 512, np.uint8)
+        if size > self.free:
+            raise MemoryError(f"out of memory: {size} bytes were asked for, {self.free} are free")
+        block = np.zeros(-(-size // UNIT) * UNIT + UNIT, np.uint8)
         self.blocks.append(block)
-        start = -block.ctypes.data % 512
+        start = -block.ctypes.data % UNIT
         return block[start : start + size].view(dtype).reshape(shape).view(Array)
 
     def asarray(self, array: Any, dtype: Any = None, order: str = "C") -> Array:
@@ -262,10 +286,17 @@ def fake_cublaslt() -> FakeCublasLt:
     return FakeCublasLt(launch=lambda function, args: launch(function, args, {}, None))
 
 
-def fake_gpu(*, precision: str = "fp32", eager: bool = False, memory: int = MEMORY, autotune: Any = None) -> Cuda:
+def fake_gpu(
+    *,
+    precision: str = "fp32",
+    eager: bool = False,
+    memory: int = MEMORY,
+    hasty: bool = False,
+    autotune: Any = None,
+) -> Cuda:
     """The real CUDA device on the fakes."""
     make = EagerCuda if eager else Cuda
-    return make(0, FakeCupy(memory), fake_cublaslt(), precision=precision, autotune=autotune)
+    return make(0, FakeCupy(memory, hasty=hasty), fake_cublaslt(), precision=precision, autotune=autotune)
 
 
 def install(monkeypatch: Any, memory: int = MEMORY) -> None:

@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -34,9 +35,11 @@ FOLDER = Path(tempfile.mkdtemp(prefix="kernels"))
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 
 
-def compiler() -> str | None:
-    """The path of g++, or None."""
-    return shutil.which("g++")
+def why_not() -> str | None:
+    """What is missing for kernels to run here, or None."""
+    if sys.platform != "linux":
+        return "kernels run on a CPU under Linux alone"
+    return None if shutil.which("g++") else "g++ is not installed"
 
 
 class Parameter(ctypes.Structure):
@@ -126,7 +129,7 @@ def _library(code: str, folder: Path | None) -> ctypes.CDLL:
         with tempfile.TemporaryDirectory(dir=folder) as work:
             source, result = Path(work, "kernels.cpp"), Path(work, "kernels.so")
             source.write_text(code)
-            command = [compiler() or "g++", *FLAGS, f"-I{HEADER.parent}", "-o", str(result), str(source)]
+            command = ["g++", *FLAGS, f"-I{HEADER.parent}", "-o", str(result), str(source)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
                 raise RuntimeError(f"g++ refuses the kernels:\n{done.stderr}")

@@ -13,6 +13,9 @@ import xpnet
 from xpnet import kernels
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
+from xpnet.devices.cuda.device import Cuda
+from xpnet.feed import Feed
+from xpnet.memory import SMALL
 
 OPTIMIZERS = {
     "sgd": xpnet.SGD(0.1),
@@ -141,13 +144,18 @@ def test_a_step_is_a_handful_of_launches(optimizer, update):
     assert gathers + steps * (3 + 1 + 2 + 3 + update) in gpu.xp.nodes
 
 
-def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits():
+@pytest.mark.parametrize("hasty", [False, True])
+def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(monkeypatch, hasty):
+    monkeypatch.setattr(Cuda, "block_rows", 16)
     x, y = classes(300)
     weights = np.linspace(0.5, 2, 300)
     flat, history, _ = train(fake_gpu(), x, y, weights=weights)
-    needed = 60_000
-    gpu = fake_gpu(memory=needed)
-    streamed, history_streamed, _ = train(gpu, x, y, weights=weights)
+    windows = []
+    monkeypatch.setattr(
+        Feed, "bring", lambda feed, rows, bring=Feed.bring: windows.append(feed.window) or bring(feed, rows)
+    )
+    streamed, history_streamed, _ = train(fake_gpu(memory=SMALL + 40_000, hasty=hasty), x, y, weights=weights)
+    assert 16 <= max(windows) < 150, windows
     np.testing.assert_array_equal(streamed, flat)
     np.testing.assert_array_equal(history_streamed.step_losses, history.step_losses)
     np.testing.assert_array_equal(history_streamed.column("val_loss"), history.column("val_loss"))
@@ -155,8 +163,8 @@ def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits():
 
 def test_a_batch_that_does_not_fit_is_foreseen():
     x, y = classes(300)
-    with pytest.raises(xpnet.OutOfMemoryError, match="KiB of memory are free, and this needs more than"):
-        train(fake_gpu(memory=10_000), x, y)
+    with pytest.raises(xpnet.OutOfMemoryError, match="KiB of memory are free, which is not enough"):
+        train(fake_gpu(memory=SMALL), x, y)
 
 
 def test_a_gpu_refuses_what_a_captured_stream_refuses():
@@ -169,8 +177,19 @@ def test_a_gpu_refuses_what_a_captured_stream_refuses():
             gpu.capture(lambda _: next(runs)())
 
 
-def test_a_channel_waits_for_what_was_sent_before():
+def test_recording_a_run_changes_nothing_that_outlives_it():
     gpu = fake_gpu()
+    with gpu:
+        w = gpu.zeros((3,), np.float32)
+        replay = gpu.capture(lambda _: gpu.xp.add(w, 1, out=w), 2, state=(w,))
+    assert gpu.to_host(w).tolist() == [0, 0, 0]
+    replay()
+    assert gpu.to_host(w).tolist() == [2, 2, 2]
+
+
+@pytest.mark.parametrize("hasty", [False, True])
+def test_a_channel_waits_for_what_was_sent_before(hasty):
+    gpu = fake_gpu(hasty=hasty)
     with gpu:
         out, sums = gpu.zeros((4,), np.float32), gpu.zeros((3,), np.float32)
     send = gpu.channel(out)
@@ -200,3 +219,20 @@ def test_fakes_are_made_of_the_real_device():
     assert type(gpu).__name__ == "Cuda"
     assert isinstance(gpu.xp, FakeCupy)
     assert FakeCublasLt.__name__
+
+
+@pytest.mark.parametrize("sizes", [(9, 3), (9, 200, 3), (9, 30, 20, 10, 3)], ids=str)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_what_memory_foresees_is_enough(sizes, optimizer):
+    """The fake has no byte more than it was given, so the least memory that is not refused must do."""
+    x, y = classes(300)
+    parameters = xpnet.MLP(sizes).parameters.flat.nbytes
+    memory, refused = SMALL + 4 * parameters, 0
+    while True:
+        try:
+            train(fake_gpu(memory=memory), x, y, sizes=sizes, optimizer=OPTIMIZERS[optimizer])
+        except xpnet.OutOfMemoryError:
+            memory, refused = int(memory * 1.1), refused + 1
+        else:
+            break
+    assert refused > 0

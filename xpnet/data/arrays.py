@@ -18,6 +18,9 @@ from xpnet.errors import DataError
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
+MAPPED_ABOVE = 2**30
+"""Bytes of an .npy file beyond which it is not read into memory, but page by page where it is used."""
+
 ACCEPTED = (
     "one .npz file with X and y (and X_test and y_test), or two or four files of samples and labels: "
     ".npy, IDX (.gz or not) or sparse .npz"
@@ -61,7 +64,8 @@ def _read_named_members(path: Path) -> Dataset:
 def _read_array(path: Path) -> Matrix:
     if path.suffix == ".npy":
         with reading(path, "an .npy file"), path.open("rb") as stream:
-            return _read_npy(stream, path.stat().st_size)
+            size = path.stat().st_size
+            return _map_npy(stream, size) if size > MAPPED_ABOVE else _read_npy(stream, size)
     if path.suffix == ".npz":
         return _read_sparse(path)
     if "idx" in path.name or "ubyte" in path.name:
@@ -113,6 +117,16 @@ def _read_npy(stream: IO[bytes], size: int) -> np.ndarray:
     return np.ndarray(shape, dtype, buffer=body, order="F" if fortran else "C").astype(
         dtype.newbyteorder("="), copy=False
     )
+
+
+def _map_npy(stream: IO[bytes], size: int) -> np.ndarray:
+    """One array that stays in its file, where it is C-ordered numbers of this machine's own form; else it is read."""
+    shape, fortran, dtype = _read_npy_header(stream)
+    start = stream.tell()
+    if fortran or not dtype.isnative or dtype.kind not in "biuf" or dtype.itemsize * math.prod(shape) != size - start:
+        stream.seek(0)
+        return _read_npy(stream, size)
+    return np.memmap(stream, dtype, "r", start, shape)
 
 
 def _read_npy_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype]:

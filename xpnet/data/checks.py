@@ -19,6 +19,9 @@ Label = str | int | bool
 
 Task = Literal["classification", "multilabel", "regression"]
 TASKS: tuple[Task, ...] = get_args(Task)
+_BLOCK = 4096
+"""Rows that are looked at together."""
+
 _KEPT_DTYPES = (np.uint8, np.float32, np.float64)
 
 
@@ -206,10 +209,13 @@ def _refuse_empty(shape: tuple[int, ...], what: str) -> None:
 
 
 def _refuse_non_finite(matrix: np.ndarray, what: str) -> None:
-    if matrix.dtype.kind != "f" or np.isfinite(matrix).all():
+    if matrix.dtype.kind != "f":
         return
-    row, column = divmod(int(np.isfinite(matrix).argmin()), matrix.shape[1])
-    raise _non_finite_error(matrix[row, column], row, column, what)
+    for start in range(0, len(matrix), _BLOCK):  # what is mapped from a file may be larger than the memory
+        finite = np.isfinite(matrix[start : start + _BLOCK])
+        if not finite.all():
+            row, column = divmod(int(finite.argmin()), matrix.shape[1])
+            raise _non_finite_error(matrix[start + row, column], start + row, column, what)
 
 
 def _as_kept_dtype(array: np.ndarray, what: str) -> np.ndarray:

@@ -20,7 +20,8 @@ __global__ void take(const Word* source, long long source_stride, const long lon
     }
 }
 
-// out[r, c] = source[index[r], c] * scale - shift[c], with scale[c] or, where that is null, `factor`; shift may be null.
+// out[r, c] = source[index[r], c] * scale - shift[c], with scale[c] or, where that is null, `factor`; shift may be
+// null.
 // A thread takes `Wide` columns of each of `Together` packs; packs: how many of them a row has.
 template <typename Raw, typename T, int Wide, int Together>
 __global__ void gather(const Raw* source, long long source_stride, const long long* index,
@@ -62,7 +63,8 @@ __global__ void gather_sparse(const Column* columns, const Raw* values, int entr
     using Real = typename Arithmetic<T>::type;
     T* const row = out + blockIdx.x * out_stride;
     const long long start = index[blockIdx.x] * entries;
-    for (int c = threadIdx.x; c < width; c += blockDim.x) row[c] = Narrowed<T>::of(shift ? Real(0) - shift[c] : Real(0));
+    for (int c = threadIdx.x; c < width; c += blockDim.x)
+        row[c] = Narrowed<T>::of(shift ? Real(0) - shift[c] : Real(0));
     __syncthreads();
     for (int i = threadIdx.x; i < entries; i += blockDim.x) {
         const long long c = columns[start + i];

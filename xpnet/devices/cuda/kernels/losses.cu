@@ -179,7 +179,7 @@ struct SoftmaxCrossEntropy {
         }
     }
 
-    // In one thread of the group 1 if the first column of the largest entry is that of the class; NaN counts as largest.
+    // In one thread of the group 1 if the first of the largest entries is that of the class; NaN is larger than all.
     template <int Group, int Entries>
     __device__ inline Z is_hit(const Z (&v)[Entries], int lane, Z largest, Target target) const {
         int first = columns;

@@ -28,8 +28,9 @@ __device__ inline bool leads(Z a, int column, Z b, int other) {
 
 // Samples whose largest score is that of their class
 template <typename Z, typename Target, int Group>
-__global__ void __launch_bounds__(LARGEST_BLOCK) class_hits(const Z* z, const Target* t, const Z* weights, Z* out, int rows, int columns, Z* partials,
-                           unsigned* counters) {
+__global__ void __launch_bounds__(LARGEST_BLOCK)
+    class_hits(const Z* z, const Target* t, const Z* weights, Z* out, int rows, int columns, Z* partials,
+               unsigned* counters) {
     const auto score = [=](int r, int lane) {
         const Z* const row = z + static_cast<long long>(r) * columns;
         int best = lane < columns ? lane : 0;
@@ -51,8 +52,9 @@ __global__ void __launch_bounds__(LARGEST_BLOCK) class_hits(const Z* z, const Ta
 
 // Samples of which every label of 0 or 1 is on its side
 template <typename Z, int Group>
-__global__ void __launch_bounds__(LARGEST_BLOCK) label_hits(const Z* z, const Z* t, const Z* weights, Z* out, int rows, int columns, Z* partials,
-                           unsigned* counters) {
+__global__ void __launch_bounds__(LARGEST_BLOCK)
+    label_hits(const Z* z, const Z* t, const Z* weights, Z* out, int rows, int columns, Z* partials,
+               unsigned* counters) {
     const auto score = [=](int r, int lane) {
         int wrong = 0;
         for (int c = lane; c < columns; c += Group) {
@@ -67,8 +69,9 @@ __global__ void __launch_bounds__(LARGEST_BLOCK) label_hits(const Z* z, const Z*
 
 // The mean squares of each sample
 template <typename Z, int Group>
-__global__ void __launch_bounds__(LARGEST_BLOCK) squared_errors(const Z* y, const Z* t, const Z* weights, Z* out, int rows, int columns, Z* partials,
-                               unsigned* counters) {
+__global__ void __launch_bounds__(LARGEST_BLOCK)
+    squared_errors(const Z* y, const Z* t, const Z* weights, Z* out, int rows, int columns, Z* partials,
+                   unsigned* counters) {
     const auto score = [=](int r, int lane) {
         Z sum = 0;
         for (int c = lane; c < columns; c += Group) {

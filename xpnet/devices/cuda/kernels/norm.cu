@@ -19,14 +19,16 @@ __device__ inline bool sum_of_squares(const Z* x, long long size, Z* partials, u
 }
 
 template <typename Z>
-__global__ void __launch_bounds__(LARGEST_BLOCK) squared_norm(const Z* x, long long size, Z* out, Z* partials, unsigned* counters) {
+__global__ void __launch_bounds__(LARGEST_BLOCK)
+    squared_norm(const Z* x, long long size, Z* out, Z* partials, unsigned* counters) {
     Z sum;
     if (sum_of_squares(x, size, partials, counters, sum)) *out = sum;
 }
 
 // out = min(1, limit / (|g| + 1e-6))
 template <typename Z>
-__global__ void __launch_bounds__(LARGEST_BLOCK) clip_scale(const Z* g, long long size, Z limit, Z* out, Z* partials, unsigned* counters) {
+__global__ void __launch_bounds__(LARGEST_BLOCK)
+    clip_scale(const Z* g, long long size, Z limit, Z* out, Z* partials, unsigned* counters) {
     Z sum;
     if (!sum_of_squares(g, size, partials, counters, sum)) return;
     const Z scale = limit / (sqrt(sum) + Z(1e-6));
