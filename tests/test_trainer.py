@@ -496,3 +496,16 @@ def test_an_optimizer_can_be_named():
     assert Trainer(network(), optimizer="adamw").optimizer == xpnet.AdamW()
     with pytest.raises(xpnet.XpnetError, match="lion"):
         Trainer(network(), optimizer="lion")
+
+
+def test_only_a_penalty_that_is_minimised_is_part_of_the_loss():
+    x, y = np.random.default_rng(0).normal(size=(40, 5)), np.arange(40) % 3
+    losses = {}
+    for optimizer in (xpnet.Adam(1e-9), xpnet.AdamW(1e-9)):
+        trainer = xpnet.Trainer(xpnet.MLP((5, 4, 3)), optimizer=optimizer, l2=2.0, epochs=1)
+        history = trainer.fit(x, y)
+        losses[type(optimizer)] = history.rows[-1].train_loss
+        squares = float((trainer.network.parameters.weights**2).sum())
+        assert trainer.penalty() == pytest.approx(0 if optimizer.decouples_decay else squares)
+        assert history.initial_loss == pytest.approx(history.step_losses[0] + trainer.penalty(), rel=1e-5)
+    assert losses[xpnet.Adam] == pytest.approx(losses[xpnet.AdamW] + squares, rel=1e-5)

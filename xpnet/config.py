@@ -105,6 +105,12 @@ class Config:
     nesterov: Annotated[bool, _TRAINING, _FLAG] = False
     """Nesterov's momentum."""
 
+    beta1: Annotated[float | None, _TRAINING] = None
+    """Of adam and adamw, how long the mean of gradients remembers; by custom 0.9."""
+
+    beta2: Annotated[float | None, _TRAINING] = None
+    """Of adam and adamw, how long the mean of their squares remembers; by custom 0.999."""
+
     schedule: Annotated[Literal["constant", "step", "exponential", "inverse", "cosine", "one-cycle"], _TRAINING] = (
         "constant"
     )
@@ -120,7 +126,7 @@ class Config:
     """Epochs over which the learning rate rises linearly from nothing."""
 
     l2: Annotated[float, _TRAINING] = 0.0
-    """Adds 0.5 l2 times the sum of squared weights to the mean loss."""
+    """Adds 0.5 l2 times the sum of squared weights to the mean loss; adamw takes lr l2 of the weights off instead."""
 
     clip_norm: Annotated[float | None, _TRAINING] = None
     """Largest norm of the gradient."""
@@ -200,6 +206,12 @@ class Config:
             raise XpnetError(
                 f"momentum: got it with {self.optimizer}, expected sgd; leave it out or change --optimizer."
             )
+        betas = {name: value for name, value in (("beta1", self.beta1), ("beta2", self.beta2)) if value is not None}
+        if betas and self.optimizer not in ("adam", "adamw"):
+            raise XpnetError(
+                f"{min(betas)}: got it with {self.optimizer}, expected adam or adamw; leave it out or change the optimizer."
+            )
+        options |= betas
         return optimizers.make(self.optimizer, **options)
 
     def make_schedule(self) -> Schedule:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -162,7 +162,13 @@ class _AdaGrad(BlockUpdate):
 
 
 class Optimizer(Protocol):
-    """What the trainer needs of an optimizer."""
+    """What the trainer needs of an optimizer.
+
+    Attributes:
+        decouples_decay: Whether l2 acts on the weights beside the gradient, and so is no part of the loss.
+    """
+
+    decouples_decay: ClassVar[bool]
 
     @property
     def lr(self) -> float:
@@ -177,6 +183,7 @@ class _Options:
     """lr and eps are positive, other numbers at least 0 and below 1."""
 
     lr: float = 1e-3
+    decouples_decay: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -224,6 +231,8 @@ class Adam(_Options):
 @dataclass(frozen=True)
 class AdamW(Adam):
     """Adam with decoupled weight decay, w <- (1 - lr l2) w (Loshchilov and Hutter 2019)."""
+
+    decouples_decay: ClassVar[bool] = True
 
     def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
         """Over the block, with two moments."""

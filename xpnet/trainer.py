@@ -38,7 +38,8 @@ class Trainer:
         epochs: Passes over the samples.
         steps: Steps instead of epochs.
         replacement: Draw batches with replacement rather than shuffle; an epoch is then N // batch_size steps.
-        l2: Adds 0.5 l2 sum(w^2) over the weights, not the biases, to the mean loss.
+        l2: Adds 0.5 l2 sum(w^2) over the weights, not the biases, to the mean loss; AdamW takes lr l2 w off the weights
+            instead, and its loss has no penalty.
         clip_norm: A bound on the norm of the gradient; None for none.
         eval_every: How often the validation set is evaluated: epochs (5) or steps ("200steps").
         early_stopping: Evaluations without improvement after which training ends; None for never.
@@ -181,8 +182,12 @@ class Trainer:
         self.stopped = why
 
     def penalty(self) -> float:
-        """0.5 l2 sum(w^2) of the present weights."""
-        return 0.5 * self.l2 * self._squared_norm(self.network.parameters.weights) if self.l2 else 0.0
+        """0.5 l2 sum(w^2) of the present weights, where that is part of what is minimised."""
+        return self.penalty_of(self._squared_norm(self.network.parameters.weights) if self.l2 else 0.0)
+
+    def penalty_of(self, squared_norm: float) -> float:
+        """The same, of weights with that sum of squares."""
+        return 0.0 if self.optimizer.decouples_decay else 0.5 * self.l2 * squared_norm
 
     def _squared_norm(self, block: Array) -> float:
         network = self.network

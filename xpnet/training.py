@@ -223,7 +223,7 @@ class Training:
         sums.weight += float(stretch.weights.sum())
         sums.samples += samples
         self.history.samples += samples
-        self._lr, self._penalty = float(stretch.lr[-1]), 0.5 * trainer.l2 * outcome.weights_norm
+        self._lr, self._penalty = float(stretch.lr[-1]), trainer.penalty_of(outcome.weights_norm)
         trainer.tell("on_chunk")
         if self._row_is_due():
             self._end_row()

@@ -110,6 +110,8 @@ OPTIONS = {
     "--optimizer sgd --momentum -0.5": "momentum|-0.5|at least 0",
     "--momentum 0.9": "momentum|adam|sgd",
     "--nesterov": "momentum|adam|sgd",
+    "--beta1 1": "beta1|1|below 1",
+    "--optimizer sgd --beta2 0.9": "beta2|sgd|adamw",
     "--scale nan": "scale|nan|finite",
     "--warmup -1": "warmup|-1|positive",
     "--schedule exponential --decay 0": "decay|0|positive",

@@ -16,6 +16,7 @@ REAL = {
     "cifar-deep": "cifar10",
     "cifar-shallow": "cifar10",
     "mnist-dnn": "mnist",
+    "mnist-fast": "mnist",
     "mnist-sigmoid-gd": "mnist",
     "mnist-two-layer": "mnist",
 }
@@ -125,6 +126,12 @@ def test_mnist_two_layer_learns_in_its_pace(recipe):
 def test_mnist_dnn_learns_in_its_pace(recipe):
     (loss,) = losses(recipe("mnist-dnn", "--epochs", 1))
     assert loss == pytest.approx(2.226, abs=0.1)
+
+
+def test_mnist_fast_is_as_good_as_it_promises(recipe):
+    ended = recipe("mnist-fast")
+    assert ended.result["steps"] == 177
+    assert ended.result["test_accuracy"] > 0.98
 
 
 def test_mnist_sigmoid_gd_falls(recipe):

@@ -83,7 +83,7 @@ class Event:
 
 
 class Stream:
-    """Work that is done when somebody waits for it; or, on a hasty GPU's stream beside the others, as soon as it may."""
+    """Work that is done when somebody waits for it; or as soon as it may, on a hasty GPU's stream beside the others."""
 
     def __init__(self, gpu: FakeCupy, non_blocking: bool = False) -> None:
         self.gpu, self.ptr = gpu, 1 + len(gpu.streams)
