@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from bench import gpu_check
+from bench.gpu import tests as gpu_tests
 from bench.gpu.report import goals, markdown
 from bench.gpu_check import Part
 from xpnet.devices import why_no_cuda
@@ -146,6 +147,13 @@ assert run["accuracy"] > 0.5, run
     assert outcomes == {"facts": "2", "mnist": "1", "ceilings": "1", "kernels": "1", "memory": "1"}
     for name in outcomes:
         assert "use the device cpu" in (tmp_path / name).read_text()
+
+
+def test_every_file_with_gpu_tests_is_run():
+    names = [path.name for path in gpu_tests.files()]
+    assert names[0] == "test_on_a_gpu.py"
+    assert {"test_parity.py", "test_devices.py", "test_cublaslt.py"} <= set(names)
+    assert "test_gpu_check.py" not in names
 
 
 def row(engine: str, batch: int, us: float, ratio: float | None = None, precision: str = "fp32") -> dict:

@@ -209,7 +209,7 @@ class Config:
         betas = {name: value for name, value in (("beta1", self.beta1), ("beta2", self.beta2)) if value is not None}
         if betas and self.optimizer not in ("adam", "adamw"):
             raise XpnetError(
-                f"{min(betas)}: got it with {self.optimizer}, expected adam or adamw; leave it out or change the optimizer."
+                f"{min(betas)}: got it with {self.optimizer}, expected adam or adamw; leave it out or change that."
             )
         options |= betas
         return optimizers.make(self.optimizer, **options)

@@ -108,6 +108,13 @@ class Asking:
                     self.k.hits(z, t, output="linear", out=out)
                 self.k.squared_errors(z, z, output="linear", out=out)
 
+    def dropout(self) -> None:
+        key = np.empty((), np.uint32)
+        self.k.random_bits(key=key, out=np.empty((4, 3), np.uint32))
+        for dtype in FLOATS:
+            y = np.empty((4, 3), dtype)
+            self.k.dropout(y, key=key, rate=0.5, out=y)
+
     def columns(self) -> None:
         for source in (*FLOATS, BF16):
             real = np.float32 if source is BF16 else source
@@ -131,6 +138,7 @@ def asked() -> dict[str, set[str]]:
     asking.losses(((128, 10), (2, 1000)))
     asking.losses((*FORMS, *WIDE_FORMS), kinds=(np.float32,))
     asking.sums()
+    asking.dropout()
     asking.columns()
     return asking.device.expressions
 
@@ -139,7 +147,7 @@ def covering(expressions: set[str]) -> list[str]:
     """Some of them, in which each argument of each template has every value that it has in all."""
     chosen, seen = [], set()
     for expression in sorted(expressions):
-        name, arguments = expression.removesuffix(">").split("<", 1)
+        name, _, arguments = expression.removesuffix(">").partition("<")
         values = {(name, i, value) for i, value in enumerate(arguments.split(", "))}
         if values - seen:
             chosen.append(expression)

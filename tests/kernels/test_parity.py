@@ -222,6 +222,17 @@ def scored(b: Bench, *, weighted: bool, in_place: bool) -> None:
     b.k.scored_softmax_cross_entropy(z, t, weights=weights_of(b, weighted), out=dz, db=b.out(b.units), **sums)
 
 
+def random_bits(b: Bench) -> None:
+    b.k.random_bits(key=b.given(np.array(0xFFFFFFF0, np.uint32)), out=b.out(b.rows, b.units, dtype=np.uint32))
+
+
+def dropout(b: Bench, *, rate: float, slope: bool, in_place: bool) -> None:
+    y, key = b.normal(b.rows, b.units), b.given(np.array(12345, np.uint32))
+    slope_by = b.changed(b.normal(b.rows, b.units)) if slope else None
+    y, out = (b.changed(y),) * 2 if in_place else (b.given(y), b.out(b.rows, b.units))
+    b.k.dropout(y, key=key, rate=rate, out=out, slope=slope_by)
+
+
 def hits(b: Bench, *, output: str, weighted: bool, labels: bool = False) -> None:
     t = b.whole(2, b.rows, b.units).astype(np.float32) if labels else b.whole(b.units, b.rows, dtype=np.int32)
     z, weights = b.given(b.normal(b.rows, b.units)), weights_of(b, weighted)
@@ -350,6 +361,8 @@ CASES = [
     *(case("hits", **o) for o in each(output=("softmax", "linear", "relu", "tanh"), weighted=NO_YES)),
     *(case("hits", output="sigmoid", labels=True, **o) for o in each(weighted=NO_YES)),
     *(case("squared_errors", **o) for o in each(output=("softmax", *ACTIVATIONS), weighted=NO_YES)),
+    case("random_bits"),
+    *(case("dropout", **o) for o in each(rate=(0.0, 0.25, 0.9), slope=NO_YES, in_place=NO_YES)),
     case("sgd_update"),
     *(
         case(name, call=update, name=name, **options, **o)

@@ -143,6 +143,7 @@ CASES = [
     *(affine_case("affine", *shape) for shape in ((4, 6), (3, 2, 5), (2, 3, 2, 2), (1, 5))),
     *(affine_case(f"affine_{name}", 4, 3, 2) for name in ACTIVATIONS),
     Case("softmax", "softmax", lambda rng: ([rng.normal(0, 2, (4, 5))], [])),
+    Case("dropout", "dropout", lambda rng: ([rng.normal(size=(4, 5))], []), {"key": 7, "rate": 0.4}),
     Case(
         "l2_penalty",
         "l2_penalty",

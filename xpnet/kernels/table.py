@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.devices import Array, Device
-from xpnet.kernels import activations, affine, gather, hidden, losses, metrics, updates
+from xpnet.kernels import activations, affine, dropout, gather, hidden, losses, metrics, updates
 
 
 def _kernels(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -25,7 +25,7 @@ def _kernels(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 REFERENCE: dict[str, Callable[..., Any]] = {
     name: function
-    for module in (affine, activations, hidden, losses, metrics, updates, gather)
+    for module in (affine, activations, hidden, dropout, losses, metrics, updates, gather)
     for name, function in _kernels(module).items()
 }
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from xpnet.devices import Array, device_of
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.kernels.table import Table, on
@@ -35,6 +37,19 @@ def affine_backward(dz: Array, x: Array, w: Array, b: Array) -> tuple[Array, Arr
     k.affine_weights(flat, dz, out=dw)
     k.affine_biases(dz, out=db)
     return dx.reshape(x.shape), dw, db
+
+
+def dropout_forward(y: Array, *, key: int, rate: float, out: Array | None = None) -> Array:
+    """y m / (1 - rate), m_ij = 1 with probability 1 - rate, else 0, by the key alone. y: (B, O); `out` may be y."""
+    k, (y,) = _prepare(y)
+    out = k.device.empty(y.shape, y.dtype) if out is None else out
+    k.dropout(y, key=k.device.asarray(np.array(key, np.uint32)), rate=rate, out=out)
+    return out
+
+
+def dropout_backward(dy: Array, y: Array, *, key: int, rate: float, out: Array | None = None) -> Array:
+    """dx = dy m / (1 - rate), with the m of the same key. dy, y: (B, O); `out` may be dy."""
+    return dropout_forward(dy, key=key, rate=rate, out=out)
 
 
 def softmax_forward(z: Array, *, out: Array | None = None) -> Array:
@@ -148,6 +163,8 @@ def _publish() -> list[str]:
 __all__ = [
     "affine_backward",
     "affine_forward",
+    "dropout_backward",
+    "dropout_forward",
     "l2_penalty_backward",
     "l2_penalty_forward",
     "softmax_backward",

@@ -466,6 +466,28 @@ def _sum_memory(k: Table, blocks: int, dtype: np.dtype) -> tuple[Any, Any]:
 # What other twins are made of
 
 
+def random_bits(k: Table, *, key: Array, out: Array) -> None:
+    """out_ij <- hash(hash(key + i) + j)."""
+    if out.size > INT_MAX:
+        k.reference.random_bits(key=key, out=out)
+        return
+    rows, columns = out.shape
+    args = (key, out, np.uint32(rows), np.uint32(columns))
+    _launch(k, "dropout.cu", "random_bits", _blocks(out.size, THREADS), THREADS, args)
+
+
+def dropout(k: Table, y: Array, *, key: Array, rate: float, out: Array, slope: Array | None = None) -> None:
+    """out = y m / (1 - rate), slope <- slope m / (1 - rate), in one launch."""
+    if y.size > INT_MAX or y.dtype not in REALS or not _contiguous(y, out, *(() if slope is None else (slope,))):
+        k.reference.dropout(y, key=key, rate=rate, out=out, slope=slope)
+        return
+    rows, columns = y.shape
+    first, scale = np.uint32(round(rate * 2**32)), y.dtype.type(1 / (1 - rate))
+    into = NULL if slope is None else slope
+    args = (y, key, first, scale, out, into, np.uint32(rows), np.uint32(columns))
+    _launch(k, "dropout.cu", f"dropout<{REALS[y.dtype]}>", _blocks(y.size, THREADS), THREADS, args)
+
+
 def convert(k: Table, source: Array, *, out: Array) -> None:
     """out <- source, from its dtype, float32, float64 or (uint16) bfloat16, to that of out.
 
@@ -596,6 +618,8 @@ TWINS: dict[str, Callable[..., Any]] = {
     for twin in (
         gather,
         gather_sparse,
+        random_bits,
+        dropout,
         softmax_cross_entropy,
         scored_softmax_cross_entropy,
         sigmoid_cross_entropy,
