@@ -221,3 +221,18 @@ def test_predictions_are_the_same_whatever_lies_how(dtype, rows):
     expected = scores / scores.sum(axis=1, keepdims=True)
     for samples in (x.astype(dtype), x.astype(np.uint8), np.asfortranarray(x.astype(dtype)), x.astype(np.float16)):
         np.testing.assert_allclose(network.predict_proba(samples), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_step_of_a_classifier_is_made_of_compiled_nodes_alone(monkeypatch, optimizer):
+    """A call of Python on the tape costs a hundred microseconds and keeps a run from being repeated with strides."""
+
+    def refuse(self, call):
+        raise AssertionError("a call of Python is recorded")
+
+    monkeypatch.setattr(tape.Tape, "append_call", refuse)
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (100, 20)).astype(np.uint8), rng.integers(0, 5, 100)
+    network = xpnet.MLP((20, 16, 5))
+    network.transform = xpnet.data.InputTransform(1 / 255)
+    xpnet.Trainer(network, optimizer=optimizer, batch_size=8, epochs=2).fit(x, y, validation=0.2)

@@ -120,6 +120,23 @@ def softmax_cross_entropy(
     return _total(k, losses, loss)
 
 
+def scored_softmax_cross_entropy(
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    log_smallest: float = LOG_SMALLEST,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
+    hits: Array,
+) -> None:
+    """The hits, then the loss: nodes of their own, where the reference would be recorded as a call of Python."""
+    k.hits(z, t, output="softmax", weights=weights, out=hits)
+    k.softmax_cross_entropy(z, t, log_smallest=log_smallest, weights=weights, out=out, db=db, loss=loss)
+
+
 def hits(k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array) -> None:
     """The largest entries, row by row."""
     if t.ndim != 1 or weights is not None or output not in ("softmax", "sigmoid", "linear"):
@@ -250,6 +267,7 @@ TWINS: dict[str, Callable[..., Any]] = {
         hidden_backward,
         softmax,
         softmax_cross_entropy,
+        scored_softmax_cross_entropy,
         hits,
         gather,
         sgd_update,
