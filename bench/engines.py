@@ -25,7 +25,7 @@ ROWS = 16384
 RECORDED_PRODUCTS = 400
 """In one CUDA graph of products alone."""
 
-ROWS_ON_CUDA = 131_072
+ROWS_ON_CUDA = 65_536
 """There: too many for the GPU's cache."""
 
 STEPS_ON_CUDA = 32

@@ -35,6 +35,10 @@ def arguments(name, device):
     sgd = {"lr": number(1e-4), "l2": 1e-4, "clip": None}
     calls = {
         "softmax_cross_entropy": ([z, t], {"out": z.copy(), "db": normal(10), "loss": number(0)}),
+        "scored_softmax_cross_entropy": (
+            [z, t],
+            {"out": z.copy(), "db": normal(10), "loss": number(0), "hits": number(0)},
+        ),
         "softmax": ([z], {"out": z.copy()}),
         "linear": ([z], {"out": z.copy()}),
         "affine_forward": ([x, w, b], {"out": normal(BATCH, 300)}),

@@ -8,6 +8,7 @@ within a round.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import gc
 import importlib.util
@@ -162,7 +163,11 @@ class Worker:
         """Send what will be answered."""
         if not self._process.is_alive():
             self._start()
-        self._pipe.send(message)
+        try:
+            self._pipe.send(message)
+        except OSError:  # it ended just now
+            self._start()
+            self._pipe.send(message)
 
     def answer(self, seconds: float) -> Answer | Wrong:
         """What came of it, after at most so long."""
@@ -182,11 +187,14 @@ class Worker:
         self._process.kill()
         self._process.join()
 
-    def end(self) -> None:
-        """Let the process end by itself."""
-        if self._process.is_alive():
+    def leave(self) -> None:
+        """Tell the process to end."""
+        with contextlib.suppress(OSError):
             self._pipe.send(None)
-            self._process.join(5)
+
+    def end(self, seconds: float) -> None:
+        """Let the process end by itself, in at most so long."""
+        self._process.join(seconds)
         self.kill()
 
 
@@ -213,7 +221,9 @@ class Contest:
 
     def __exit__(self, *_: object) -> None:
         for worker in self._workers.values():
-            worker.end()
+            worker.leave()
+        for worker in self._workers.values():
+            worker.end(1.0)
 
     def compare(
         self, case: Case, rounds: int, *, life: str = "train", without: Iterable[str] = ()

@@ -92,6 +92,10 @@ def test_without_nvmath_the_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
     with pytest.raises(xpnet.DeviceError, match=r"nvmath-python cannot be imported.*xpnet\[cuda12\]"):
         xpnet.device("cuda")
+    plain = xpnet.device("cuda", eager=True)
+    assert type(plain).__name__ == "CupyArrays"
+    with pytest.raises(xpnet.DeviceError, match="nvmath-python"):
+        xpnet.device("cuda", eager=True, precision="bf16")
 
 
 def test_a_library_of_products_that_cannot_be_loaded_is_told_of(monkeypatch):

@@ -160,8 +160,7 @@ class Training:
             chunk=self.chunk,
             gathered=plan.gathered,
         )
-        chunk, samples_per_epoch = self.chunk * batch, min(len(samples), per_epoch * batch)
-        self.program.warm_up({min(chunk, samples_per_epoch - start) for start in range(0, samples_per_epoch, chunk)})
+        self.program.warm_up({stop - start for start, stop in self._cuts(0)})
         self.evaluation = (
             None if validation is None else Evaluation(network, loss, metric, validation, feeds[-1], workspace)
         )
@@ -190,18 +189,27 @@ class Training:
         self.history.stopped = "done" if done else trainer.stopped
 
     def _stretches(self) -> Iterator[_Stretch]:
-        """All chunks of the run; they end where a row of history does."""
-        size, every, first = self.batches.size, self.trainer.eval_every, 0
+        """All chunks of the run."""
+        first = 0
         while first < self.span.total:
-            order, start = self.batches.epoch(), 0
-            while start < len(order) and first < self.span.total:
-                steps = min(self.chunk, self.span.total - first)
-                if every.unit == "steps":
-                    steps = min(steps, every.left(first))
-                stretch = self._stretch(order[start : start + steps * size], first)
+            order = self.batches.epoch()
+            for start, stop in self._cuts(first):
+                stretch = self._stretch(order[start:stop], first)
                 yield stretch
                 first += len(stretch.lr)
-                start += steps * size
+
+    def _cuts(self, first: int) -> Iterator[tuple[int, int]]:
+        """Where the chunks of the epoch that begins with this step lie in its order; they end where a row does."""
+        size, every, start = self.batches.size, self.trainer.eval_every, 0
+        samples = min(self.batches.per_epoch * size, len(self.samples))
+        while start < samples and first < self.span.total:
+            steps = min(self.chunk, self.span.total - first)
+            if every.unit == "steps":
+                steps = min(steps, every.left(first))
+            stop = min(start + steps * size, samples)
+            yield start, stop
+            first += -(-(stop - start) // size)
+            start = stop
 
     def _stretch(self, order: np.ndarray, first: int) -> _Stretch:
         weights = self._batch_weights(order)

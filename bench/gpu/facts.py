@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ PACKAGES = (
     "numba",
 )
 
+DRIVER = Path("/proc/driver/nvidia/version")
+
 
 def run(notes: Notes) -> None:
     """All of it, the sentence first where there is no GPU."""
@@ -32,6 +35,8 @@ def run(notes: Notes) -> None:
     notes.found["platform"] = platform.platform()
     notes.found["packages"] = {name: _version(name) for name in PACKAGES}
     notes.found["device"] = device_facts("cuda:0")
+    if DRIVER.exists():
+        notes.found["driver"] = DRIVER.read_text(encoding="utf-8").splitlines()[0]
     notes.save()
     reason = why_no_cuda()
     if reason is not None and cuda.count() == 0:
@@ -87,7 +92,7 @@ def _types(precision: str, bias: bool) -> list[tuple[Any, Any, Any]]:
     if precision != "bf16":
         return [(np.float32, np.float32, np.float32 if bias else None)]
     outs = (np.uint16, np.float32)
-    return [(np.uint16, out, kind) for out in outs for kind in ({out, np.float32} if bias else {None})]
+    return [(np.uint16, out, kind) for out in outs for kind in (dict.fromkeys((out, np.float32)) if bias else (None,))]
 
 
 def _supported(matmuls: Any, inputs: Any, epilogue: str | None, out: Any, bias: Any) -> str:

@@ -97,26 +97,24 @@ class Call:
 
 def measure(device: Any, batch: int, floors: dict[str, float], *, cold: bool = True) -> dict[str, Any]:
     """Microseconds of each call of a step, the least that they could take, their sum, and the whole step."""
-    training = prepared(device, batch)
-    program = training.program
-    gathered = min(program.gathered, GATHERED)
+    program, loaded = prepared(device, batch)
+    gathered = min(program.gathered, GATHERED, loaded)
     calls = recorded(program, gathered)
     gathers = sum(call.name.startswith("gather") for call in calls)
     step = calls[: gathers + (len(calls) - gathers) // gathered]
     rows = [_row(device, call, floors, gathered if i < gathers else 1, cold) for i, call in enumerate(step)]
-    steps = min(STEPS, training.chunk) // gathered
-    with device:
-        whole = device.capture(lambda i: program._train(i * gathered, gathered, batch), steps, state=program.state)
+    times = min(STEPS, loaded) // gathered
+    whole = device.capture(lambda i: program._train(i * gathered, gathered, batch), times, state=program.state)
     return {
         "calls": rows,
         "sum_us": sum(row["us"] for row in rows),
         "floor_us": sum(row["floor_us"] for row in rows),
-        "step_us": seconds(device, whole) / (steps * gathered) * 1e6,
+        "step_us": seconds(device, whole) / (times * gathered) * 1e6,
     }
 
 
-def prepared(device: Any, batch: int) -> Any:
-    """A training of 784-300-100-10 on bytes, with a chunk loaded."""
+def prepared(device: Any, batch: int) -> tuple[Any, int]:
+    """The program of a training of 784-300-100-10 on bytes, and how many of its steps are loaded."""
     import xpnet
     from xpnet.data.samples import Samples
     from xpnet.data.transform import InputTransform
@@ -132,7 +130,7 @@ def prepared(device: Any, batch: int) -> Any:
     steps = min(training.chunk, ROWS // batch)
     order = rng.permutation(ROWS)[: steps * batch]
     training.program.run(Chunk(order, training.update.table(np.zeros(steps), np.full(steps, TINY))))
-    return training
+    return training.program, steps
 
 
 def recorded(program: Any, steps: int) -> list[Call]:
@@ -177,7 +175,7 @@ def _row(device: Any, call: Call, floors: dict[str, float], shared: int, cold: b
         "floor_us": floor / shared * 1e6,
         "us": _repeated(device, [call]) / shared * 1e6,
     }
-    if cold:
+    if cold and not call.name.startswith("gather"):  # whose samples are more than a cache holds as they are
         copies = min(MOST_COPIES, math.ceil(BEYOND_CACHE / max(1, size)))
         row["cold_us"] = _repeated(device, [call, *_copies(device, call, copies)]) / shared * 1e6
     return row
@@ -221,7 +219,7 @@ def _copy(device: Any, array: Any) -> Any:
         width = array.strides[0] // array.dtype.itemsize
         made = device.zeros((len(array), width), array.dtype)[:, : array.shape[1]]
     else:
-        made = device.empty(array.shape, array.dtype)
+        made = device.zeros(array.shape, array.dtype)
     made[...] = array
     return made
 
@@ -229,7 +227,7 @@ def _copy(device: Any, array: Any) -> Any:
 def work(call: Call, kind: Any) -> tuple[float, float]:
     """Floating-point operations of the products, and bytes: each input read once, each output written once."""
     arrays = call.arrays(kind)
-    size = float(sum(array.nbytes for array in arrays.values()))
+    size = float(sum({(array.data.ptr, array.shape): array.nbytes for array in arrays.values()}.values()))
     if call.name.startswith("gather"):
         source, out = arrays["0"], arrays["out"]
         return 0.0, float(arrays["1"].nbytes + out.nbytes + out.size * source.dtype.itemsize)

@@ -1,4 +1,4 @@
-"""bench.throughput on the GPU: the engines that need no compiler for all batch sizes, then the others and precisions."""
+"""bench.throughput on the GPU: first the engines that need no compiler, then the others, and all precisions."""
 
 from __future__ import annotations
 

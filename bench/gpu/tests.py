@@ -11,11 +11,11 @@ from typing import Any
 from bench.gpu.notes import Notes
 
 ROOT = Path(__file__).resolve().parents[2]
-WORKERS = 6
+WORKERS = 8
 """Processes, where pytest-xdist is there: most of the time goes into compiling."""
 
 FIRST = "test_on_a_gpu.py"
-ENDING = 5.0
+ENDING = 8.0
 """Seconds for the end."""
 
 

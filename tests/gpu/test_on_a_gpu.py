@@ -97,6 +97,14 @@ def test_a_replay_gives_the_bits_of_eager_launches(name, precision):
         assert_same_training(train(gpu(precision), **options), train(gpu(precision, eager=True), **options))
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_how_many_steps_are_gathered_together_changes_no_bit(eager, monkeypatch):
+    """One graph of all steps, or one of three steps that is recorded many times over, and the rest."""
+    expected = train(gpu(), optimizer=OPTIMIZERS["adam"])
+    monkeypatch.setattr(type(gpu(eager=eager)), "gathered_bytes", 3 * BATCH * SIZES[0] * 4)
+    assert_same_training(train(gpu(eager=eager), optimizer=OPTIMIZERS["adam"]), expected)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_the_same_seed_gives_the_same_bits(precision):
     """On the same device and on one that was opened anew; 784-300-100-10 has products that are split."""

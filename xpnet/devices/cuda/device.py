@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import inspect
 import itertools
@@ -157,8 +158,11 @@ class Cuda(CupyArrays):
             try:
                 for i in range(count):
                     run(i)
-            finally:
-                graph = self._stream.end_capture()
+            except BaseException:
+                with contextlib.suppress(Exception):  # the stream's own complaint about what broke off
+                    self._stream.end_capture()
+                raise
+            graph = self._stream.end_capture()
             graph.upload(self._stream)
 
         def replay() -> None:
