@@ -7,12 +7,13 @@ import pytest
 from emulated import CaptureError
 from gpu.fake_cublaslt import FakeCublasLt
 from gpu.fake_cupy import FakeCupy, fake_gpu
-from kernels.test_parity import CASES, SHAPES, assert_same_effects, each_case
+from kernels.test_parity import CASES, SHAPES, assert_same_effects
 
 import xpnet
 from xpnet import kernels
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
+from xpnet.devices.cuda import twins
 from xpnet.devices.cuda.device import Cuda
 from xpnet.feed import Feed
 from xpnet.memory import SMALL
@@ -33,7 +34,11 @@ def shared_gpu():
     return fake_gpu()
 
 
-@each_case
+# What kernels of ours do by themselves is tests/gpu/test_kernels_on_cpu.py's.
+COMPOSED = [case for case in CASES if not set(case.names) <= set(twins.TWINS)]
+
+
+@pytest.mark.parametrize("case", COMPOSED, ids=lambda case: case.label)
 def test_a_gpu_does_what_the_references_do_on_the_cpu(case):
     gpu = shared_gpu()
     k = kernels.on(gpu)
