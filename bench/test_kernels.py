@@ -75,7 +75,7 @@ def test_kernel(name, device, measure):
     k = kernels.on(xpnet.device(device))
     positional, options = arguments(name, k.device)
     if name.startswith("hidden"):
-        options["aux"] = k.hidden_aux(options["out"].copy(), activation="relu")
+        options["aux"] = k.hidden_aux(options["out"].copy(), activation="relu", below=784, above=100)
     if name == "hidden_backward":
         options["aux"][...] = np.random.default_rng(1).normal(size=options["aux"].shape) > 0
     kernel = getattr(k, name)

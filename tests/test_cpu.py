@@ -64,10 +64,10 @@ def test_hidden_layers_cut_into_parts_are_the_references(activation, shape, thre
     results = []
     for k in (kernels.on(cpu(threads)), kernels.on(xpnet.device("numpy"))):
         y, db, dx = np.full((rows, outputs), np.nan, np.float32), np.full(inputs, np.nan, np.float32), np.empty_like(x)
-        aux = k.hidden_aux(y, activation=activation)
+        aux = k.hidden_aux(y, activation=activation, below=inputs, above=1)
         k.hidden_forward(x, w, b, activation=activation, out=y, aux=aux)
         below = x.copy()
-        aux_below = k.hidden_aux(below, activation=activation)
+        aux_below = k.hidden_aux(below, activation=activation, below=1, above=outputs)
         if aux_below is not below:
             getattr(k, activation)(below, out=below, slope=aux_below)
         k.hidden_backward(dz, w, activation=activation, aux=aux_below, out=dx, db=db)

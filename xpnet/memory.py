@@ -30,6 +30,10 @@ BLOCK_BYTES = 2**30
 for sums over other blocks are rounded otherwise."""
 
 
+WINDOW_BYTES = 2**31
+"""The most that windows take: as much page-locked memory of the host is taken beside them."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """How a training, or an evaluation, fits into the memory of its device.
@@ -75,7 +79,7 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Pla
     if sum(samples.x.shape[0] * _row(samples, network) for samples in sets) <= left:
         return Plan(rows, chunk, gathered, None)
     room_of_one = 2 * len(sets) * max(_row(samples, network) for samples in sets)  # one is read, the next arrives
-    room = left // room_of_one
+    room = min(left, WINDOW_BYTES) // room_of_one
     chunk = min(chunk, room // batch)
     if chunk < 1:
         raise OutOfMemoryError(

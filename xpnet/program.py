@@ -107,7 +107,10 @@ class Workspace:
             h=h,
             dz=[None, *(device.operands((rows, size), dtype) for size in network.sizes[1:])],
             aux=[
-                network.k.hidden_aux(y, activation=name) for y, name in zip(h[1:-1], network.activations, strict=True)
+                network.k.hidden_aux(y, activation=name, below=below, above=above)
+                for y, name, below, above in zip(
+                    h[1:-1], network.activations, network.sizes[:-2], network.sizes[2:], strict=True
+                )
             ],
             t=t,
             labels=labels,
@@ -169,10 +172,12 @@ class Program:
             self._replay(*part)()
         self._measure()
         receipt = self.network.device.receipt(self._results)
-        coming = following()
-        if coming is not None:
-            self._load(coming)
-        results = receipt()
+        try:
+            coming = following()
+            if coming is not None:
+                self._load(coming)
+        finally:
+            results = receipt()
         most = len(self._losses)
         weights_norm, biases_norm = (float(norm) for norm in results[2 * most :])
         return Outcome(results[:steps], results[most : most + steps], weights_norm, biases_norm)
@@ -292,20 +297,27 @@ class Evaluation:
 
     def __call__(self) -> tuple[float, float]:
         """The mean loss and the mean metric."""
+        return self._means(self._replay)
+
+    def once(self) -> tuple[float, float]:
+        """The same, where it will not be asked again: nothing is recorded."""
+        return self._means(lambda first, count, n: self.network.device.run(lambda i: self._run(first + i, n), count))
+
+    def _means(self, perform: Callable[[int, int, int], None]) -> tuple[float, float]:
+        """`perform` does so many blocks of n samples, from number `first` on."""
         totals, device = np.zeros(2), self.network.device
         for start in range(0, len(self.samples), self.portion):
             rows = self.samples.rows[start : start + self.portion]
             self._send_order(self.feed.bring(rows))
             full, rest = divmod(len(rows), self.workspace.rows)
-            self._replay(0, full, self.workspace.rows)
-            self._replay(full, int(rest > 0), rest)
+            perform(0, full, self.workspace.rows)
+            perform(full, int(rest > 0), rest)
             sums = device.receipt(self._sums)()
             totals += sums[:, : full + (rest > 0)].sum(axis=1, dtype=np.float64)
         loss, metric = (float(total) / self.samples.total_weight for total in totals)
         return loss, metric
 
     def _replay(self, first: int, count: int, n: int) -> None:
-        """So many blocks of n samples, from number `first` on."""
         key = first, count, n
         if count > 0 and key not in self._replays:
             self._replays[key] = self.network.device.capture(lambda i: self._run(first + i, n), count)

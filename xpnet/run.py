@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import math
 import os
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,13 @@ from xpnet.trainer import Trainer
 DIVERGED, OUT_OF_MEMORY, INTERRUPTED = 3, 4, 130
 """Exit statuses."""
 
-CONFIG, HISTORY, MODEL, CURVES = FILES = ("config.toml", "history.csv", "model.safetensors", "curves.png")
+CONFIG, HISTORY, MODEL, CURVES, ALGORITHMS = FILES = (
+    "config.toml",
+    "history.csv",
+    "model.safetensors",
+    "curves.png",
+    "algorithms.json",
+)
 """What a run writes into its folder."""
 
 GRADCHECK_ROWS = 10
@@ -184,6 +191,10 @@ def run(task: Task, callbacks: Sequence[Callback] = ()) -> Result:
     folder = _make_folder(config)
     problem = None
     try:
+        if config.autotune is not None:  # what repeats the run takes the algorithms from its folder
+            table = config.autotune
+            config = dataclasses.replace(config, autotune=str((folder / ALGORITHMS).absolute()))
+            shutil.copyfile(table, folder / ALGORITHMS)
         (folder / CONFIG).write_text(_as_toml(config), encoding="utf-8")
         with open(folder / HISTORY, "w", encoding="utf-8", newline="") as file:
             trainer.callbacks = [HistoryFile(file), *callbacks]

@@ -174,7 +174,7 @@ class Trainer:
             plan = foresee(network, [samples], batch=1, chunk=len(samples))
             feed = Feed(samples, network, self.loss, metric, window=plan.window)
             workspace = Workspace(network, feed, plan.rows)
-            loss, value = Evaluation(network, self.loss, metric, samples, feed, workspace)()
+            loss, value = Evaluation(network, self.loss, metric, samples, feed, workspace).once()
         return {"loss": loss, metric.name: value}
 
     def stop(self, why: str) -> None:

@@ -41,7 +41,9 @@ def test_algorithms_are_timed_once_and_kept(monkeypatch, command, tmp_path):
     assert any("784" in key or "x64x12" in key for key in known), known
     ended = command(*SMALL, "--autotune", table)
     assert (ended.status, table.read_bytes()) == (0, written)
-    assert read_settings(ended.folder / "config.toml")["autotune"] == str(table)
+    own = ended.folder / "algorithms.json"
+    assert own.read_bytes() == written
+    assert read_settings(ended.folder / "config.toml")["autotune"] == str(own.absolute())
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '{"a": "zz"}', '{"a": "' + "0" * 126 + '"}'])

@@ -161,8 +161,8 @@ class Problem:
 
 
 def documented(problem: Problem) -> bool:
-    """Whether NVIDIA's table of types has this product: a bias has the type of D."""
-    return problem.bias_type == problem.d.type
+    """Whether NVIDIA's library has this product: a bias has the type of D, gradients are not of one column (K = 1)."""
+    return problem.bias_type == problem.d.type and not (problem.epilogue & GRADIENT and problem.k == 1)
 
 
 class FakeCublasLt:

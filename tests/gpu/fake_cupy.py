@@ -69,6 +69,14 @@ def _bytes(address: int, size: int) -> np.ndarray:
     return np.asarray(types.SimpleNamespace(__array_interface__=interface))
 
 
+class CudaRuntimeError(RuntimeError):
+    """What the CUDA runtime raises."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"cudaError {status}")
+        self.status = status
+
+
 class Event:
     """A place in a stream's work."""
 
@@ -166,6 +174,27 @@ class RawModule:
         return call
 
 
+class Pool:
+    """A pool that keeps nothing: what nobody holds is free at once. All memory is the default pool's."""
+
+    malloc = None
+
+    def __init__(self, gpu: FakeCupy | None = None) -> None:
+        self._gpu = gpu
+
+    def used_bytes(self) -> int:
+        return 0 if self._gpu is None else self._gpu.memory - self._gpu.free
+
+    def free_bytes(self) -> int:
+        return 0
+
+    def total_bytes(self) -> int:
+        return self.used_bytes()
+
+    def free_all_blocks(self) -> None:
+        pass
+
+
 class FakeCupy(types.ModuleType):
     """The module, with so much memory beside cuBLASLt's workspace.
 
@@ -204,12 +233,12 @@ class FakeCupy(types.ModuleType):
             Stream=lambda non_blocking=False: Stream(gpu, non_blocking),
             Event=Event,
             get_elapsed_time=lambda start, end: float(end.place - start.place),
-            MemoryPool=lambda: types.SimpleNamespace(malloc=None),
+            MemoryPool=Pool,
             using_allocator=lambda malloc: contextlib.nullcontext(),
             alloc_pinned_memory=lambda size: np.full(size, 0xFF, np.uint8).data,
             get_current_stream=lambda: self.current[-1],
             runtime=types.SimpleNamespace(
-                CUDARuntimeError=RuntimeError,
+                CUDARuntimeError=CudaRuntimeError,
                 getDeviceCount=lambda: 1,
                 memGetInfo=lambda: (self.free, self.memory),
                 getDeviceProperties=lambda index: properties,
@@ -229,8 +258,8 @@ class FakeCupy(types.ModuleType):
             stream.run_until(len(stream.work))
         self._give_back()
 
-    def get_default_memory_pool(self) -> Any:
-        return types.SimpleNamespace(free_bytes=lambda: 0)
+    def get_default_memory_pool(self) -> Pool:
+        return Pool(self)
 
     def empty(self, shape: Any, dtype: Any) -> Array:
         array = self.zeros(shape, dtype)

@@ -93,7 +93,7 @@ def test_it_becomes_one_kernel_that_compiles(name):
         kernel = fused(name, arrays, fixed)
         for architecture in ARCHITECTURES:
             code = source(kernel, arrays)
-            options = ("-std=c++17", *(f"-I{folder}" for folder in folders))
+            options = ("-std=c++17", "-ftz=true", *(f"-I{folder}" for folder in folders))
             assert compile_cubin(code, ["chain<int>"], architecture, options) > 0
         if dtype is np.float32:
             assert "static_cast< double >" not in kernel.operation, "it computes in double precision"

@@ -229,10 +229,10 @@ def test_a_plan_in_numbers(library: str, request: pytest.FixtureRequest) -> None
         "preference": {
             "MAX_WORKSPACE_BYTES": WORKSPACE,
             "REDUCTION_SCHEME_MASK": 6,
-            "MIN_ALIGNMENT_A_BYTES": 128,
-            "MIN_ALIGNMENT_B_BYTES": 64,
-            "MIN_ALIGNMENT_C_BYTES": 32,
-            "MIN_ALIGNMENT_D_BYTES": 32,
+            "MIN_ALIGNMENT_A_BYTES": 4,
+            "MIN_ALIGNMENT_B_BYTES": 16,
+            "MIN_ALIGNMENT_C_BYTES": 16,
+            "MIN_ALIGNMENT_D_BYTES": 16,
         },
     }
 

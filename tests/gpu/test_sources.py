@@ -14,7 +14,13 @@ from xpnet import kernels
 from xpnet.devices.cuda import sources, twins
 
 ARCHITECTURES = ("sm_80", "sm_90")
-OPTIONS = (*sources.OPTIONS, "-Werror", "all-warnings", "-diag-suppress=177")  # no source uses all of common.cuh
+OPTIONS = (
+    *sources.OPTIONS,
+    "-ftz=true",
+    "-Werror",
+    "all-warnings",
+    "-diag-suppress=177",
+)  # no source uses all of common.cuh
 
 FLOATS = (np.float32, np.float64)
 BF16 = np.uint16

@@ -22,7 +22,7 @@ def test_a_hidden_layer_is_the_textbook_s_layer(activation, device, sizes):
     dz, w_above = rng.normal(size=(rows, above)), rng.normal(size=(units, above))
     k, y, out, db = kernels.on(device), *(np.full(shape, np.nan) for shape in ((rows, units), (rows, units), units))
 
-    aux = k.hidden_aux(y, activation=activation)
+    aux = k.hidden_aux(y, activation=activation, below=below, above=above)
     k.hidden_forward(x, w, b, activation=activation, out=y, aux=aux)
     np.testing.assert_allclose(y, getattr(kernels, f"affine_{activation}_forward")(x, w, b), rtol=1e-12)
 
@@ -43,7 +43,7 @@ def test_the_first_rows_of_a_buffer_are_a_smaller_batch_s(activation, device):
     results = []
     for spare in (0, 6):
         buffer = np.empty((5 + spare, 4))
-        y, aux = buffer[:5], k.hidden_aux(buffer, activation=activation)[:5]
+        y, aux = buffer[:5], k.hidden_aux(buffer, activation=activation, below=3, above=2)[:5]
         k.hidden_forward(x, w, b, activation=activation, out=y, aux=aux)
         out, db = np.empty((5, 4)), np.empty(4)
         k.hidden_backward(dz, w_above, activation=activation, aux=aux, out=out, db=db)

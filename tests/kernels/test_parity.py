@@ -179,7 +179,10 @@ def hidden(b: Bench, *, activation: str, spare: int) -> None:
     x, w = b.given(b.eighths(b.rows, b.columns)), b.given(b.eighths(b.columns, b.units))
     biases = b.given(b.eighths(b.units) + np.float32(1 / 128))
     buffer = b.device.asarray(np.full((b.rows + spare, b.units), np.nan, b.dtype))
-    y, aux = b.kept(buffer[: b.rows]), b.k.hidden_aux(buffer, activation=activation)[: b.rows]
+    y, aux = (
+        b.kept(buffer[: b.rows]),
+        b.k.hidden_aux(buffer, activation=activation, below=b.columns, above=13)[: b.rows],
+    )
     b.k.hidden_forward(x, w, biases, activation=activation, out=y, aux=aux)
     dz, above = b.given(b.normal(b.rows, 13)), b.given(b.normal(b.units, 13))
     out, db = b.out(b.rows, b.units), b.out(b.units)

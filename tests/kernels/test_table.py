@@ -142,7 +142,7 @@ def test_twins_of_a_whole_group_are_taken():
     twins = {name: Counting(name) for name in ("hidden_aux", "hidden_forward", "hidden_backward")}
     k = kernels.on(Twinned(**twins))
     arguments, out = hidden_arguments()
-    aux = k.hidden_aux(out, activation="tanh")
+    aux = k.hidden_aux(out, activation="tanh", below=1, above=1)
     k.hidden_forward(*arguments, activation="tanh", out=out, aux=aux)
     k.hidden_backward(np.ones((3, 2)), np.ones((5, 2)), activation="tanh", aux=aux, out=out, db=np.empty(5))
     assert [twin.calls for twin in twins.values()] == [1, 1, 1]

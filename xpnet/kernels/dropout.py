@@ -55,4 +55,4 @@ def _mix(k: Table, x: Array, tag: str) -> None:
 
 def _threshold(rate: float) -> int:
     """The first word that is kept: so many of all words are below it."""
-    return round(rate * 2**BITS)
+    return min(round(rate * 2**BITS), 2**BITS - 1)

@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from xpnet.kernels.table import Table
 
 
-def hidden_aux(k: Table, y: Array, *, activation: str) -> Array:
-    """What hidden_forward leaves for hidden_backward when it writes its outputs into y: (B, O); perhaps y itself."""
+def hidden_aux(k: Table, y: Array, *, activation: str, below: int, above: int) -> Array:
+    """What hidden_forward leaves for hidden_backward when it writes its outputs into y: (B, O); perhaps y itself.
+
+    below, above: The units of the layers on both sides.
+    """
     return k.device.empty(y.shape, bool if activation in STEP_SLOPES else y.dtype)
 
 

@@ -32,9 +32,9 @@ CACHE_LINE = 8
 """Float64 numbers that keep the sums of two parts apart."""
 
 
-def hidden_aux(k: Table, y: Array, *, activation: str) -> Array:
+def hidden_aux(k: Table, y: Array, *, activation: str, below: int, above: int) -> Array:
     """y itself: where it is positive, the slope of relu is 1."""
-    return y if activation == "relu" else k.reference.hidden_aux(y, activation=activation)
+    return y if activation == "relu" else k.reference.hidden_aux(y, activation=activation, below=below, above=above)
 
 
 def hidden_forward(

@@ -60,7 +60,6 @@ class Cuda(CupyArrays):
         self.twins, self.precision = type(self).twins, precision
         with self._gpu:
             self._stream, self._copies = cupy.cuda.Stream(), cupy.cuda.Stream(non_blocking=True)
-            self._pool = cupy.cuda.MemoryPool()  # what recorded runs need in passing stays theirs
         self._sources = Sources(cupy)
         with self:
             self.matmuls = Matmuls(
@@ -78,9 +77,9 @@ class Cuda(CupyArrays):
         self._stream.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._stream.__exit__()
-        super().__exit__()
+    def __exit__(self, *raised: Any) -> None:
+        self._stream.__exit__(*raised)
+        super().__exit__(*raised)
 
     def kernel(self, file: str, expression: str) -> Callable[..., None]:
         """A callable (grid, block, args, shared_mem=0) for the kernel of that C++ expression, such as "take<float>"."""
@@ -96,7 +95,7 @@ class Cuda(CupyArrays):
         if self.precision != "bf16" or np.dtype(dtype) != np.float32:
             return self.empty(shape, dtype)
         rows, columns = shape
-        return self.zeros((rows, hidden.padded(columns)), hidden.BF16)[:, :columns]
+        return self.zeros((rows, hidden.padded(columns)), hidden.BFLOAT16)[:, :columns]
 
     def fused(self, kernel: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
         """The elementwise reference as one kernel by cupy.fuse, from its own source.
@@ -145,31 +144,36 @@ class Cuda(CupyArrays):
     def capture(self, run: Callable[[int], None], count: int = 1, *, state: Sequence[Array] = ()) -> Callable[[], None]:
         """A CUDA graph of all runs.
 
-        They run once before, for plans, kernels and scratch memory; `state` is then as it was.
+        The first of them runs before, for plans, kernels and scratch memory; `state` is then as it was. No other
+        thread may work on this device meanwhile.
         """
-        with self, self.xp.cuda.using_allocator(self._pool.malloc):
+        pool = self.xp.cuda.MemoryPool()  # what the runs need in passing stays the graph's as long as it is there
+        with self:
             saved = [array.copy() for array in state]
-            for i in range(count):
-                run(i)
+            with self.xp.cuda.using_allocator(pool.malloc):
+                run(0)
             for array, before in zip(state, saved, strict=True):
                 self.xp.copyto(array, before)
-            self._stream.synchronize()
-            self._stream.begin_capture()
-            try:
-                for i in range(count):
-                    run(i)
-            except BaseException:
-                with contextlib.suppress(Exception):  # the stream's own complaint about what broke off
-                    self._stream.end_capture()
-                raise
-            graph = self._stream.end_capture()
+            with self.xp.cuda.using_allocator(pool.malloc):
+                graph = self._recorded(run, count)
             graph.upload(self._stream)
 
-        def replay() -> None:
+        def replay(pool: Any = pool) -> None:
             with self:
                 graph.launch(self._stream)
 
         return replay
+
+    def _recorded(self, run: Callable[[int], None], count: int) -> Any:
+        self._stream.begin_capture()
+        try:
+            for i in range(count):
+                run(i)
+        except BaseException:
+            with contextlib.suppress(Exception):  # the stream's own complaint about what broke off
+                self._stream.end_capture()
+            raise
+        return self._stream.end_capture()
 
     def _seconds(self, run: Callable[[], None]) -> float:
         """The least time of a run's work on the device."""
@@ -209,7 +213,7 @@ class Channel:
         cuda = device.xp.cuda
         with device:
             self._beside = device.empty(out.shape, out.dtype)
-            self._taken = cuda.Event(disable_timing=True)
+            self._taken = stream.record(cuda.Event(disable_timing=True))  # whoever had that memory before is done
             self._turns = itertools.cycle(
                 (page_locked(cuda, out.shape, out.dtype), cuda.Event(disable_timing=True)) for _ in range(2)
             )

@@ -1,9 +1,10 @@
 """Layers whose bias, activation and slope ride in the epilogues of their products.
 
-What aux holds (see xpnet.kernels.hidden) follows from the numbers' type and the activation:
+What aux holds (see xpnet.kernels.hidden) follows from the numbers' type, the activation, and whether cuBLASLt has
+the epilogues for a layer of these widths; and aux itself tells which it is:
 
-    float32, ReLU      the signs of the pre-activations, packed, where cuBLASLt has the epilogue; else the output itself
-    float32, GELU      the pre-activations, where it has the epilogue
+    float32, ReLU      the signs of the pre-activations, packed into bytes; without epilogues the output itself
+    float32, GELU      the pre-activations, in rows with room for more; without epilogues what the references keep
     bfloat16, ReLU     the output itself
     bfloat16, others   the slope in float32
     otherwise          what the references keep
@@ -17,13 +18,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.devices.cuda.matmul import Matmuls, aux_shape
-from xpnet.devices.cuda.twins import convert, slope_and_sum
+from xpnet.devices.cuda.twins import BFLOAT16, convert, slope_and_sum
 
 if TYPE_CHECKING:
     from xpnet.devices.base import Array
-
-BF16 = np.dtype(np.uint16)
-"""Whose words hold the bits of bfloat16."""
 
 PADDING = 8
 """Rows of bfloat16 start at multiples of so many numbers: tensor cores read 16 bytes at once."""
@@ -36,7 +34,7 @@ EPILOGUES = {
 
 
 def fused_activations(matmuls: Matmuls) -> frozenset[str]:
-    """Those for which the library has the epilogues of all three products of a float32 layer."""
+    """Those for which the library has the epilogues of all three products of some float32 layer."""
     return frozenset(
         activation
         for activation, epilogues in EPILOGUES.items()
@@ -62,28 +60,35 @@ def affine_inputs(k: Any, dz: Array, w: Array, *, out: Array) -> None:
     k.gemm(dz, _operand(k, w, dz).T, out=out)
 
 
-def hidden_aux(k: Any, y: Array, *, activation: str) -> Array:
+def hidden_aux(k: Any, y: Array, *, activation: str, below: int, above: int) -> Array:
     """Room for what hidden_backward needs."""
-    if _fused(k, y, activation):
-        shape, dtype = aux_shape(y.shape, EPILOGUES[activation][1], y.dtype)
-        return k.device.zeros(shape, dtype)  # the packed bits of rows that nobody wrote are read, and dropped
-    if _by_output(k, y, activation):
+    if _has_epilogues(k, y, activation, below, above):
+        (rows, columns), dtype = aux_shape(y.shape, EPILOGUES[activation][1], y.dtype)
+        if dtype == y.dtype and columns == y.shape[1]:
+            columns += PADDING  # so that it is wider than y, which a slope is not
+        return k.device.zeros((rows, columns), dtype)  # the packed bits of rows that nobody wrote are read, and dropped
+    if _by_output(y, activation):
         return y
-    if y.dtype == BF16:
+    if y.dtype == BFLOAT16:
         return k.device.empty(y.shape, np.float32)
-    return k.reference.hidden_aux(y, activation=activation)
+    return k.reference.hidden_aux(y, activation=activation, below=below, above=above)
 
 
 def hidden_forward(
     k: Any, x: Array, w: Array, b: Array, *, activation: str, out: Array, aux: Array | None = None
 ) -> None:
     """y = activation(x w + b)."""
-    by_output = _by_output(k, out, activation)
-    if by_output or _fused(k, out, activation):
-        aux = None if by_output else aux
-        operand, bias = _operand(k, w, x), _bias(k, b, out)
-        k.device.matmuls(x, operand, out=out, epilogue=EPILOGUES[activation][int(aux is not None)], bias=bias, aux=aux)
-    elif out.dtype == BF16:
+    with_aux = aux is not None and _is_epilogue_s(aux, out)
+    if with_aux or _by_output(out, activation) or (aux is None and _fused(k, out, activation)):
+        k.device.matmuls(
+            x,
+            _operand(k, w, x),
+            out=out,
+            epilogue=EPILOGUES[activation][int(with_aux)],
+            bias=_bias(k, b, out),
+            aux=aux if with_aux else None,
+        )
+    elif out.dtype == BFLOAT16:
         z = k.scratch("hidden z", out.shape, np.float32)
         k.affine_forward(x, w, b, out=z)
         getattr(k, activation)(z, out=z, slope=aux)
@@ -94,38 +99,54 @@ def hidden_forward(
 
 def hidden_backward(k: Any, dz: Array, w: Array, *, activation: str, aux: Array, out: Array, db: Array) -> None:
     """out <- (dz w^T) * slope, and db <- its sum over the batch."""
-    if _fused(k, out, activation):
+    if _is_epilogue_s(aux, out):
         k.device.matmuls(dz, w.T, out=out, epilogue=EPILOGUES[activation][2], bias=db, aux=aux)
         return
-    dy = k.scratch("hidden dy", out.shape, np.float32) if out.dtype == BF16 else out
+    dy = k.scratch("hidden dy", out.shape, np.float32) if out.dtype == BFLOAT16 else out
     k.affine_inputs(dz, w, out=dy)
-    slope_and_sum(k, dy, aux, out=out, db=db, by_output=_by_output(k, out, activation))
+    slope_and_sum(k, dy, aux, out=out, db=db, by_output=_by_output(out, activation))
 
 
 def _fused(k: Any, y: Array, activation: str) -> bool:
-    """Whether activation and slope ride in the products of such a layer."""
     return bool(y.dtype == np.float32 and activation in k.device.fused_activations)
 
 
-def _by_output(k: Any, y: Array, activation: str) -> bool:
-    """Whether the slope is read off the output itself."""
-    return bool(activation == "relu" and y.dtype in (np.float32, BF16) and not _fused(k, y, activation))
+def _has_epilogues(k: Any, y: Array, activation: str, below: int, above: int) -> bool:
+    """Whether there are epilogues for whole batches, and single rows, of a layer of these widths."""
+    if not _fused(k, y, activation):
+        return False
+    (rows, units), (_, forward, backward) = y.shape, EPILOGUES[activation]
+    return all(
+        k.device.matmuls.supports(y.dtype, epilogue, shape=(n, inner, units))
+        for epilogue, inner in ((forward, below), (backward, above))
+        for n in (1, rows)
+    )
+
+
+def _is_epilogue_s(aux: Array, y: Array) -> bool:
+    """Whether aux is what a product's epilogue leaves: bytes of bits, or rows with more room than y's."""
+    return bool(aux.dtype == np.uint8 or aux.shape[1] > y.shape[1])
+
+
+def _by_output(y: Array, activation: str) -> bool:
+    """Whether the slope is read off the output itself, where no epilogue keeps it."""
+    return bool(activation == "relu" and y.dtype in (np.float32, BFLOAT16))
 
 
 def _operand(k: Any, w: Array, like: Array) -> Array:
     """The weights in the form of what they are multiplied with: themselves, or rounded to bfloat16."""
-    if like.dtype != BF16:
+    if like.dtype != BFLOAT16:
         return w
-    half = k.scratch("bfloat16 weights", (w.shape[0], padded(w.shape[1])), BF16)[:, : w.shape[1]]
+    half = k.scratch("bfloat16 weights", (w.shape[0], padded(w.shape[1])), BFLOAT16)[:, : w.shape[1]]
     convert(k, w, out=half)
     return half
 
 
 def _bias(k: Any, b: Array, out: Array) -> Array:
     """The bias in the outputs' type, as epilogues want it."""
-    if out.dtype != BF16:
+    if out.dtype != BFLOAT16:
         return b
-    half = k.scratch("bfloat16 bias", (1, len(b)), BF16)
+    half = k.scratch("bfloat16 bias", (1, len(b)), BFLOAT16)
     convert(k, b[None, :], out=half)
     return half[0]
 

@@ -35,8 +35,12 @@ SUCCESS, INVALID_VALUE, NOT_SUPPORTED = 0, 7, 15
 OP_N, OP_T = 0, 1
 
 PRECISIONS = ("fp32", "tf32", "bf16")
-ALIGNMENT = 256
-"""What cuBLASLt takes addresses to be aligned to, in bytes, unless told less; and what its workspace must be."""
+WORKSPACE_ALIGNMENT = 256
+"""Bytes."""
+
+WIDEST_LOAD = 16
+"""Bytes that a kernel reads at once. Nobody is told of more alignment than this, so that an array that lies now here,
+now there in a larger one, whole rows further, has one plan and one algorithm."""
 
 CANDIDATES = 8
 """How many algorithms are asked for."""
@@ -169,8 +173,10 @@ class Matmuls:
         timer: Callable[[Callable[[], None]], float] | None = None,
     ) -> None:
         self.precision = one_of("precision", precision, PRECISIONS)
-        if workspace.data.ptr % ALIGNMENT:
-            raise ValueError(f"workspace: got the address {workspace.data.ptr:#x}, expected a multiple of {ALIGNMENT}.")
+        if workspace.data.ptr % WORKSPACE_ALIGNMENT:
+            raise ValueError(
+                f"workspace: got the address {workspace.data.ptr:#x}, expected a multiple of {WORKSPACE_ALIGNMENT}."
+            )
         if autotune is not None and timer is None:
             raise ValueError("autotune needs a timer.")
         self._lt, self._workspace, self._stream = lt, workspace, stream
@@ -224,7 +230,7 @@ class Matmuls:
         out_dtype: Any = None,
         bias_dtype: Any = None,
     ) -> bool:
-        """Whether the library has an algorithm for such a product of well aligned arrays.
+        """Whether the library has an algorithm for such a product of arrays without padding, or padded as bfloat16 is.
 
         Args:
             dtype: That of a and b.
@@ -243,7 +249,7 @@ class Matmuls:
             _sample(inner, columns, b_transposed, kind),
             out := _sample(rows, columns, False, out_kind),
             epilogue,
-            Vector(columns, np.dtype(bias_dtype or out_kind).char, ALIGNMENT) if EPILOGUES[epilogue].bias else None,
+            Vector(columns, np.dtype(bias_dtype or out_kind).char, WIDEST_LOAD) if EPILOGUES[epilogue].bias else None,
             _sample_aux(out, epilogue),
         )
         if product not in self._supported:
@@ -391,10 +397,12 @@ def operand(array: Array) -> Matrix:
     as_is = (columns == 1 or across == 1) and (rows == 1 or down >= columns)
     as_transposed = (rows == 1 or down == 1) and (columns == 1 or across >= rows)
     if as_transposed and not (as_is and columns >= rows):
-        return Matrix(columns, rows, max(across, rows) if columns == 1 else across, True, *_kind(array))
+        ld = max(across, rows) if columns == 1 else across
+        return Matrix(columns, rows, ld, True, *_kind(array, ld))
     if not as_is:
         raise ValueError(f"Got shape {array.shape} and strides {array.strides}, expected rows or columns in one piece.")
-    return Matrix(rows, columns, max(down, columns) if rows == 1 else down, False, *_kind(array))
+    ld = max(down, columns) if rows == 1 else down
+    return Matrix(rows, columns, ld, False, *_kind(array, ld))
 
 
 def by_rows(array: Array) -> Matrix:
@@ -403,7 +411,8 @@ def by_rows(array: Array) -> Matrix:
     down, across = _steps(array)
     if (columns > 1 and across != 1) or (rows > 1 and down < columns):
         raise ValueError(f"Got shape {array.shape} and strides {array.strides}, expected contiguous rows.")
-    return Matrix(rows, columns, max(down, columns) if rows == 1 else down, False, *_kind(array))
+    ld = max(down, columns) if rows == 1 else down
+    return Matrix(rows, columns, ld, False, *_kind(array, ld))
 
 
 def check(product: Product) -> None:
@@ -570,10 +579,15 @@ def _steps(array: Array) -> tuple[int, int]:
     return down // array.dtype.itemsize, across // array.dtype.itemsize
 
 
-def _kind(array: Array) -> tuple[str, int]:
-    """Its type, and the largest power of two, up to 256, that divides its address."""
-    lowest = array.data.ptr | ALIGNMENT
-    return array.dtype.char, lowest & -lowest
+def _kind(array: Array, ld: int = 0) -> tuple[str, int]:
+    """Its type, and the alignment of all its rows."""
+    return array.dtype.char, _aligned(array.data.ptr, ld * array.dtype.itemsize)
+
+
+def _aligned(address: int, pitch: int) -> int:
+    """The largest power of two, up to the widest load, that divides both."""
+    lowest = address | pitch | WIDEST_LOAD
+    return lowest & -lowest
 
 
 def _pointers(call: Call) -> tuple[int, int]:
@@ -588,14 +602,15 @@ def _words(algorithm: bytes) -> np.ndarray:
 def _sample(rows: int, columns: int, transposed: bool, kind: str) -> Matrix:
     if transposed:
         rows, columns = columns, rows
-    return Matrix(rows, columns, _round_up(columns, 8) if kind == "H" else columns, transposed, kind, ALIGNMENT)
+    ld = _round_up(columns, 8) if kind == "H" else columns
+    return Matrix(rows, columns, ld, transposed, kind, _aligned(0, ld * np.dtype(kind).itemsize))
 
 
 def _sample_aux(out: Matrix, epilogue: str | None) -> Matrix | None:
     if not EPILOGUES[epilogue].aux:
         return None
     (rows, columns), dtype = aux_shape(out.shape, str(epilogue), np.dtype(out.type))
-    return Matrix(rows, columns, columns, False, dtype.char, ALIGNMENT)
+    return Matrix(rows, columns, columns, False, dtype.char, WIDEST_LOAD)
 
 
 def _round_up(number: int, multiple: int) -> int:

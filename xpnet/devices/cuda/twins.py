@@ -468,7 +468,7 @@ def _sum_memory(k: Table, blocks: int, dtype: np.dtype) -> tuple[Any, Any]:
 
 def random_bits(k: Table, *, key: Array, out: Array) -> None:
     """out_ij <- hash(hash(key + i) + j)."""
-    if out.size > INT_MAX:
+    if out.size > INT_MAX or not _contiguous(out):
         k.reference.random_bits(key=key, out=out)
         return
     rows, columns = out.shape
@@ -478,11 +478,12 @@ def random_bits(k: Table, *, key: Array, out: Array) -> None:
 
 def dropout(k: Table, y: Array, *, key: Array, rate: float, out: Array, slope: Array | None = None) -> None:
     """out = y m / (1 - rate), slope <- slope m / (1 - rate), in one launch."""
-    if y.size > INT_MAX or y.dtype not in REALS or not _contiguous(y, out, *(() if slope is None else (slope,))):
+    arrays = (y, out) if slope is None else (y, out, slope)
+    if y.size > INT_MAX or y.dtype not in REALS or not _contiguous(*arrays) or len({a.dtype for a in arrays}) > 1:
         k.reference.dropout(y, key=key, rate=rate, out=out, slope=slope)
         return
     rows, columns = y.shape
-    first, scale = np.uint32(round(rate * 2**32)), y.dtype.type(1 / (1 - rate))
+    first, scale = np.uint32(min(round(rate * 2**32), UNSIGNED_MAX)), y.dtype.type(1 / (1 - rate))
     into = NULL if slope is None else slope
     args = (y, key, first, scale, out, into, np.uint32(rows), np.uint32(columns))
     _launch(k, "dropout.cu", f"dropout<{REALS[y.dtype]}>", _blocks(y.size, THREADS), THREADS, args)
