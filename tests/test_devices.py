@@ -110,9 +110,12 @@ def test_a_library_of_products_that_cannot_be_loaded_is_told_of(monkeypatch):
 
 
 def test_options_of_a_gpu_reach_it_and_are_refused_elsewhere(monkeypatch, tmp_path):
-    for options in ({"precision": "bf16"}, {"autotune": str(tmp_path / "table.json")}):
-        with pytest.raises(xpnet.DeviceError, match="use a GPU"):
+    for options in ({"precision": "bf16"}, {"autotune": str(tmp_path / "table.json")}, {"eager": True}):
+        with pytest.raises(xpnet.DeviceError, match=f"{next(iter(options))}.*use a GPU"):
             xpnet.device("cpu", **options)
+        if devices.why_no_cuda():
+            with pytest.raises(xpnet.DeviceError, match="no GPU can be used"):
+                xpnet.device("auto", **options)
     with pytest.raises(xpnet.XpnetError, match="precision"):
         xpnet.device("cpu", precision="fp16")
     install(monkeypatch)

@@ -79,15 +79,15 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Pla
     if sum(samples.x.shape[0] * _row(samples, network) for samples in sets) <= left:
         return Plan(rows, chunk, gathered, None)
     room_of_one = 2 * len(sets) * max(_row(samples, network) for samples in sets)  # one is read, the next arrives
-    room = min(left, WINDOW_BYTES) // room_of_one
-    chunk = min(chunk, room // batch)
-    if chunk < 1:
+    room = left // room_of_one
+    if room < batch:
         raise OutOfMemoryError(
-            f"{device.name}: {_size(free)} of memory are free, which is not enough: gradients, moments and copies of "
-            f"the network take {_size(blocks)}, buffers of {rows} samples {_size(buffers)}, the samples of one step "
-            f"{_size(batch * room_of_one)}; "
-            "make the batch or the hidden layers smaller, or take the device cpu."
+            f"{device.name}: got {_size(free)} of free memory, expected more than {_size(free - left)} (of which "
+            f"gradients, moments and copies of the network {_size(blocks)}, buffers of {rows} samples "
+            f"{_size(buffers)}) and {_size(batch * room_of_one)} for the samples of a step; make the batch or the "
+            "hidden layers smaller, or take the device cpu."
         )
+    chunk = min(chunk, room // batch, max(1, WINDOW_BYTES // (room_of_one * batch)))
     return Plan(rows, chunk, min(gathered, chunk), max(chunk * batch, min(rows, room)))
 
 

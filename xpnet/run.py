@@ -135,6 +135,8 @@ def prepare(config: Config, device: Device) -> Task:
         raise XpnetError(f"scale: got {config.scale}, expected a finite number.")
     if config.name and (Path(config.name).name != config.name or config.name == ".." or "\0" in config.name):
         raise XpnetError(f'name: got "{config.name}", expected the name of one folder; leave out separators.')
+    if config.dtype == "float64" and config.precision != "fp32":
+        raise XpnetError(f'precision: got "{config.precision}" for float64, expected it with float32; leave one out.')
     optimizer, schedule = config.make_optimizer(), config.make_schedule()
     dataset = data.load(config.data, folder=config.data_dir, progress=not config.quiet)
     seeds = np.random.SeedSequence(config.seed).spawn(3)

@@ -62,7 +62,7 @@ def test_what_does_not_fit_ends_with_status_4_and_says_how_much(monkeypatch, com
     install(monkeypatch, memory=memory.SMALL + 20_000)
     ended = command(*SMALL, "--batch-size", 1000)
     assert ended.status == 4
-    assert "KiB of memory are free" in ended.err
+    assert "KiB of free memory, expected more than" in ended.err
     assert "make the batch or the hidden layers smaller" in ended.err
     assert len(ended.err.splitlines()) == 1
 
@@ -97,6 +97,13 @@ def test_a_file_larger_than_the_card_is_streamed_from_where_it_lies(monkeypatch,
     for name in ("train_loss", "val_loss", "val_accuracy"):
         assert streamed.result[name] == pytest.approx(whole.result[name], rel=1e-5)
     assert (whole.folder / "model.safetensors").read_bytes() == (streamed.folder / "model.safetensors").read_bytes()
+
+
+def test_reduced_precision_is_for_float32(monkeypatch, command):
+    install(monkeypatch)
+    ended = command(*SMALL, "--dtype", "float64", "--precision", "bf16")
+    assert ended.status == 2
+    assert ended.err == 'xpnet: precision: got "bf16" for float64, expected it with float32; leave one out.\n'
 
 
 def test_info_tells_of_every_device(monkeypatch, capsys):

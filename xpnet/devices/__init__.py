@@ -10,13 +10,11 @@ import numpy as np
 
 from xpnet.devices import cpu
 from xpnet.devices.base import Array, Device
+from xpnet.devices.cuda.matmul import PRECISIONS
 from xpnet.devices.plain import Plain
 from xpnet.errors import DeviceError, one_of
 
 __all__ = ["Array", "Device", "Plain", "device", "device_of", "facts", "names", "why_no_cuda"]
-
-
-PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def device(
@@ -27,7 +25,7 @@ def device(
     Args:
         name: "cpu", "numpy" (the CPU by the reference kernels alone), "cuda" (the first GPU), "cuda:1" and so on, or
             "auto": a GPU when one works, else the CPU.
-        precision: What products of float32 read, on a GPU: "fp32", "tf32" (10 bits of the fraction) or "bf16" (7 bits;
+        precision: What products of float32 read, on a GPU: "fp32" (24 bits of each number), "tf32" (11) or "bf16" (8;
             activations are kept so too); sums and weights are float32 always.
         eager: On a GPU, launch kernel by kernel instead of recording graphs; the results are the same.
         autotune: On a GPU, a JSON file: which algorithm each product takes; those that it lacks are timed and added.
@@ -39,22 +37,30 @@ def device(
     if isinstance(name, Device):
         return name
     one_of("precision", precision, PRECISIONS)
-    options = {"precision": precision, "eager": eager, "autotune": autotune}
+    options: dict[str, Any] = {"precision": precision, "eager": eager, "autotune": autotune}
     if name == "auto":
         try:
             return _open_cuda(0, **options)
-        except DeviceError:
-            name = "cpu"
+        except DeviceError as error:
+            _refuse_options("cpu", f"no GPU can be used: {error}", **options)
+            return cpu.open_device()
     match = re.fullmatch(r"cuda(?::(\d+))?", name)
     if match:
         return _open_cuda(int(match[1] or 0), **options)
     if name not in ("cpu", "numpy"):
         raise DeviceError(f'device: got "{name}", expected "auto", "cpu", "numpy", "cuda" or "cuda:N" with a number N.')
-    if autotune is not None:
-        raise DeviceError(f"autotune: got it on the device {name}, whose products have one algorithm each; use a GPU.")
-    if precision != "fp32":
-        raise DeviceError(f'precision: got "{precision}" on the device {name}, which has "fp32" alone; use a GPU.')
+    _refuse_options(name, "use a GPU, or leave it out.", **options)
     return Plain() if name == "numpy" else cpu.open_device()
+
+
+def _refuse_options(name: str, remedy: str, *, precision: str, eager: bool, autotune: str | None) -> None:
+    """Raise DeviceError for what only a GPU has."""
+    if precision != "fp32":
+        raise DeviceError(f'precision: got "{precision}" on the device {name}, which has "fp32" alone; {remedy}')
+    if eager:
+        raise DeviceError(f"eager: got it on the device {name}, expected a GPU, which records graphs; {remedy}")
+    if autotune is not None:
+        raise DeviceError(f"autotune: got it on the device {name}, whose products have one algorithm each; {remedy}")
 
 
 def why_no_cuda() -> str | None:
