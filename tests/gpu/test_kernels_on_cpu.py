@@ -16,10 +16,16 @@ from kernels.test_parity import CASES, SHAPES, Bench, Case, assert_same_effects,
 
 from xpnet import kernels
 from xpnet.devices import Plain
-from xpnet.devices.cuda import sources, twins
+from xpnet.devices.cuda import sources
+from xpnet.devices.cuda.twins import TWINS as ALL_TWINS
+from xpnet.devices.cuda.twins import hidden
+from xpnet.devices.cuda.twins.columns import convert, slope_and_sum
 from xpnet.kernels.table import REFERENCE
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
+
+TWINS = {name: twin for name, twin in ALL_TWINS.items() if twin not in hidden.TWINS}
+"""Those that are kernels of ours; hidden layers are products."""
 
 GUARD = 512
 """Bytes before and behind each array that no kernel may write."""
@@ -35,7 +41,7 @@ class OnCpu(Plain):
     """
 
     def __init__(self, seed: int = 1) -> None:
-        super().__init__("CUDA on a CPU", twins.TWINS)
+        super().__init__("CUDA on a CPU", TWINS)
         self.seed = seed
         self.launched: list[str] = []
         self._guarded: list[np.ndarray] = []
@@ -94,7 +100,7 @@ def covered(names: set[str]) -> list[Case]:
     return [case for case in CASES if set(case.names) & names]
 
 
-TWINNED = covered(set(twins.TWINS))
+TWINNED = covered(set(TWINS))
 
 SCORED = [
     Case(f"scored, weighted {weighted}, in place {in_place}", ("scored_softmax_cross_entropy",), call)
@@ -153,7 +159,7 @@ RUNS = [
 @cache
 def planned() -> dict[str, HostKernel]:
     """The kernels of most tests."""
-    asked = Asked(twins.TWINS)
+    asked = Asked(TWINS)
     with np.errstate(all="ignore"):
         for a_case, dtype, shape in RUNS:
             a_case.call(Bench(asked, kernels.on(asked), dtype, shape))
@@ -186,7 +192,7 @@ def test_twins_do_what_the_references_do(runs):
 
 
 def test_twins_have_the_signatures_and_defaults_of_their_references():
-    for name, twin in twins.TWINS.items():
+    for name, twin in ALL_TWINS.items():
         expected = inspect.signature(REFERENCE[name]).parameters.values()
         actual = inspect.signature(twin).parameters.values()
         assert [(p.name, p.kind, p.default) for p in actual] == [(p.name, p.kind, p.default) for p in expected], name
@@ -274,7 +280,7 @@ def sloped(device: OnCpu, k: Any, out: Any, rng: Any, *, slope: Any, by_output: 
     slopes, _ = roomy(device, *out.shape, slope, 4)
     slopes[...] = bfloat16_of(drawn) if slope == BF16 else drawn > 0 if slope is bool else drawn
     db = device.empty(out.shape[1:], np.float32)
-    twins.slope_and_sum(k, dy, slopes, out=out, db=db, by_output=by_output)
+    slope_and_sum(k, dy, slopes, out=out, db=db, by_output=by_output)
     factor = float_of(slopes) if slope == BF16 else slopes
     product = dy.astype(np.float64) * ((factor > 0) if by_output else factor)
     np.testing.assert_allclose(db, product.sum(axis=0), rtol=0, atol=1e-5 * np.abs(product).sum(axis=0).max())
@@ -285,7 +291,7 @@ def sloped(device: OnCpu, k: Any, out: Any, rng: Any, *, slope: Any, by_output: 
 def converted(device: OnCpu, k: Any, out: Any, rng: Any) -> None:
     source, _ = roomy(device, *out.shape, np.float32, 4)
     source[...] = rng.normal(size=out.shape)
-    twins.convert(k, source, out=out)
+    convert(k, source, out=out)
 
 
 WRITERS = {
@@ -346,7 +352,7 @@ def test_a_gradient_is_sloped_where_it_lies():
     for dtype in DTYPES:
         dy, slope = (device.asarray(rng.normal(size=(40, 33)).astype(dtype)) for _ in range(2))
         expected, db = dy * slope, device.empty((33,), dtype)
-        twins.slope_and_sum(kernels.on(device), dy, slope, out=dy, db=db)
+        slope_and_sum(kernels.on(device), dy, slope, out=dy, db=db)
         np.testing.assert_array_equal(dy, expected)
         np.testing.assert_allclose(db, expected.sum(axis=0), atol=1e-4)
 
@@ -357,11 +363,11 @@ def test_bfloat16_rounds_to_nearest_even_and_keeps_nan():
     x = (every[:, None] + offsets).reshape(-1).view(np.float32)
     device = OnCpu()
     k, out = kernels.on(device), device.empty(x.shape, BF16)
-    twins.convert(k, device.asarray(x), out=out)
+    convert(k, device.asarray(x), out=out)
     np.testing.assert_array_equal(out, bfloat16_of(x))
     assert np.isnan(float_of(out)[np.isnan(x)]).all()
     back = device.empty(x.shape, np.float32)
-    twins.convert(k, out, out=back)
+    convert(k, out, out=back)
     np.testing.assert_array_equal(back, float_of(out))
 
 

@@ -11,7 +11,10 @@ import pytest
 from gpu.host_kernels import Asked
 
 from xpnet import kernels
-from xpnet.devices.cuda import sources, twins
+from xpnet.devices.cuda import sources
+from xpnet.devices.cuda.twins import TWINS
+from xpnet.devices.cuda.twins.columns import convert, slope_and_sum
+from xpnet.devices.cuda.twins.launching import NUMBERS
 
 ARCHITECTURES = ("sm_80", "sm_90")
 OPTIONS = (
@@ -71,7 +74,7 @@ class Asking:
     """Calls twins with arrays of these sizes, which nobody touches."""
 
     def __init__(self) -> None:
-        self.device = Asked(twins.TWINS)
+        self.device = Asked(TWINS)
         self.k = kernels.on(self.device)
 
     def out(self, rows: int, columns: int, dtype: Any) -> np.ndarray:
@@ -80,7 +83,7 @@ class Asking:
     def gathers(self) -> None:
         index = np.empty(16, np.int64)
         for dtype in (*FLOATS, BF16):
-            for raw in twins.NUMBERS:
+            for raw in NUMBERS:
                 for rows, columns in ((16, 8), (16, 7), (1 << 17, 8)):
                     source, out = np.empty((50, columns), raw), self.out(rows, columns, dtype)
                     shift = np.empty(columns, np.float32 if dtype is BF16 else dtype)
@@ -128,10 +131,10 @@ class Asking:
                 dy, db = np.empty((rows, columns), source), np.empty(columns, real)
                 for dtype in {source, BF16, real}:
                     out = self.out(rows, columns, dtype)
-                    twins.convert(self.k, dy, out=out)
+                    convert(self.k, dy, out=out)
                     for slope in (bool, real, BF16):
-                        twins.slope_and_sum(self.k, dy, np.empty((rows, columns), slope), out=out, db=db)
-                    twins.slope_and_sum(self.k, dy, out, out=out, db=db, by_output=True)
+                        slope_and_sum(self.k, dy, np.empty((rows, columns), slope), out=out, db=db)
+                    slope_and_sum(self.k, dy, out, out=out, db=db, by_output=True)
 
 
 FORMS = tuple((rows, columns) for rows in (1, 64, 512, 65536) for columns in (*range(1, 34), 64, 100, 200, 256))

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.devices.base import Array, Device
-from xpnet.devices.cuda import hidden, twins
 from xpnet.devices.cuda.arrays import CupyArrays
 from xpnet.devices.cuda.matmul import Matmuls
 from xpnet.devices.cuda.sources import Sources
+from xpnet.devices.cuda.twins import TWINS, hidden
+from xpnet.devices.cuda.twins.launching import BFLOAT16
 
 WORKSPACE = 2**25
 """Bytes that cuBLASLt may use for a product: what NVIDIA advises for Hopper."""
@@ -49,7 +50,7 @@ class Cuda(CupyArrays):
         fused_activations: Activations that ride in the products of float32 layers: those that the library has.
     """
 
-    twins = twins.TWINS | hidden.TWINS
+    twins = TWINS
     chains = CHAINS
     block_rows = 8192
     chunk_work = 2**44
@@ -95,7 +96,7 @@ class Cuda(CupyArrays):
         if self.precision != "bf16" or np.dtype(dtype) != np.float32:
             return self.empty(shape, dtype)
         rows, columns = shape
-        return self.zeros((rows, hidden.padded(columns)), hidden.BFLOAT16)[:, :columns]
+        return self.zeros((rows, hidden.padded(columns)), BFLOAT16)[:, :columns]
 
     def fused(self, kernel: Callable[..., Any], traced: Callable[..., Any]) -> Callable[..., Any]:
         """The elementwise reference as one kernel by cupy.fuse, from its own source.

@@ -12,13 +12,13 @@ the epilogues for a layer of these widths; and aux itself tells which it is:
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.devices.cuda.matmul import Matmuls, aux_shape
-from xpnet.devices.cuda.twins import BFLOAT16, convert, slope_and_sum
+from xpnet.devices.cuda.twins.columns import convert, slope_and_sum
+from xpnet.devices.cuda.twins.launching import BFLOAT16
 
 if TYPE_CHECKING:
     from xpnet.devices.base import Array
@@ -151,6 +151,4 @@ def _bias(k: Any, b: Array, out: Array) -> Array:
     return half[0]
 
 
-TWINS: dict[str, Callable[..., Any]] = {
-    kernel.__name__: kernel for kernel in (affine_forward, affine_inputs, hidden_aux, hidden_forward, hidden_backward)
-}
+TWINS = (affine_forward, affine_inputs, hidden_aux, hidden_forward, hidden_backward)

@@ -1,0 +1,16 @@
+"""CUDA's twins of kernels: the same names and signatures as the references, one launch each.
+
+Each hands what it does not cover to `k.reference`, deciding on dtypes, options and shapes alone. An output of dtype
+uint16 and two dimensions holds bfloat16 bits; there the reference's float32 numbers are converted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from xpnet.devices.cuda.twins import dropout, gathers, hidden, losses, sums
+
+TWINS: dict[str, Callable[..., Any]] = {
+    twin.__name__: twin for module in (gathers, hidden, dropout, losses, sums) for twin in module.TWINS
+}
