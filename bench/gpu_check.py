@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import math
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,6 @@ GRACE = 4.0
 
 TAIL = 8000
 """Characters of a part's output that the report keeps; output.log has all."""
-
-NO_NVMATH = (
-    "nvmath-python is missing: xpnet cannot make a product on the GPU without it, so this report does not count; "
-    "what can run without it has run."
-)
 
 
 @dataclass(frozen=True)
@@ -66,15 +62,27 @@ PARTS = (
     Part("compiled", "bench.gpu.race:run_compiled", 120),
 )
 
+VERDICTS = {PASSED: "Everything passed.", FAILED: "Something failed."}
+EAGER_ONLY = "Eager only, does not count: "
+"""The beginning of the report's first line, where cuBLASLt cannot be used."""
 
-def check(parts: Sequence[Part], out: Path, *, minutes: float = MINUTES, needs_gpu: bool = True) -> int:
-    """Run the parts one after the other and keep the report; the exit status."""
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "output.log").write_text("", encoding="utf-8")
-    report: dict[str, Any] = {"headline": "", "verdict": "", "minutes": minutes, "parts": {}, "goals": []}
+
+class UnwritableError(Exception):
+    """The report cannot be written where it should go."""
+
+
+def check(parts: Sequence[Part], out: Path, *, minutes: float = MINUTES) -> int:
+    """Run the parts one after the other and keep the report; the exit status.
+
+    Raises:
+        UnwritableError: There is no place for the report.
+    """
+    report: dict[str, Any] = {"headline": "", "verdict": "Not yet at its end.", "minutes": minutes, "parts": {}}
     if importlib.util.find_spec("nvmath") is None:
-        report["headline"] = NO_NVMATH
-        print(NO_NVMATH, flush=True)
+        report["headline"] = EAGER_ONLY + "nvmath-python is missing, without which xpnet records nothing on a GPU."
+    begin(out, report)
+    if report["headline"]:
+        print(report["headline"], flush=True)
     until = time.monotonic() + 60 * minutes - ENDING
     shares = {part.name: part.seconds * minutes / MINUTES for part in parts}
     status = PASSED
@@ -84,31 +92,48 @@ def check(parts: Sequence[Part], out: Path, *, minutes: float = MINUTES, needs_g
         limit = min(until - time.monotonic(), max(shares[part.name], until - time.monotonic() - kept))
         print(f"{part.name}: up to {limit:.0f} s", flush=True)
         record = report["parts"][part.name] = run_part(part, out, limit)
+        if record["status"] == "no GPU":
+            print(f"{part.name}: no GPU", flush=True)
+            left = {"status": "not run", "seconds": 0.0, "why": "no GPU", "found": {}}
+            report["parts"] |= {later.name: dict(left) for later in parts[i + 1 :]}
+            status, report["verdict"] = NO_GPU, record["why"]
+            break
         print(f"{part.name}: {record['status']} after {record['seconds']:.0f} s. {record['why']}", flush=True)
         if record["status"] != "passed":
             status = FAILED
-        if record["status"] == "no GPU" and needs_gpu:
-            for later in parts[i + 1 :]:
-                report["parts"][later.name] = {"status": "not run", "seconds": 0.0, "why": "no GPU", "found": {}}
-            status = NO_GPU
-        report["verdict"] = VERDICTS[status] if i == len(parts) - 1 or status == NO_GPU else "Not yet at its end."
-        if status == NO_GPU:
-            report["verdict"] += f" {record['why']}"
+        if record["found"].get("eager_only") and not report["headline"]:
+            report["headline"] = EAGER_ONLY + record["found"]["eager_only"]
+            print(report["headline"], flush=True)
         write(out, report)
-        if status == NO_GPU:
-            break
+    else:
+        report["verdict"] = VERDICTS[status]
+    write(out, report)
     print(f"{report['verdict']} {out / 'report.md'}", flush=True)
     return status
 
 
-VERDICTS = {PASSED: "Everything passed.", FAILED: "Something failed.", NO_GPU: "There is no GPU."}
+def begin(out: Path, report: dict[str, Any]) -> None:
+    """The folder, with all files."""
+    with _written_to(out):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "output.log").write_text("", encoding="utf-8")
+    write(out, report)
 
 
 def write(out: Path, report: dict[str, Any]) -> None:
     """Both files."""
     report["goals"] = [asdict(goal) | {"verdict": goal.verdict} for goal in goals(report["parts"])]
-    write_whole(out / "report.json", dumps(report))
-    write_whole(out / "report.md", markdown(json.loads(dumps(report))))
+    with _written_to(out):
+        write_whole(out / "report.json", dumps(report))
+        write_whole(out / "report.md", markdown(json.loads(dumps(report))))
+
+
+@contextlib.contextmanager
+def _written_to(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UnwritableError(f"--out: {out} cannot be written ({error.strerror or error})") from error
 
 
 def run_part(part: Part, out: Path, seconds: float) -> dict[str, Any]:
@@ -136,7 +161,7 @@ def run_part(part: Part, out: Path, seconds: float) -> dict[str, Any]:
             finally:
                 _kill_group(process)
         output = log.read_text(encoding="utf-8", errors="replace")
-        with (out / "output.log").open("a", encoding="utf-8") as stream:
+        with _written_to(out), (out / "output.log").open("a", encoding="utf-8") as stream:
             stream.write(f"===== {part.name}\n{output}\n")
         findings = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     lasted = time.monotonic() - start
@@ -203,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     names = [part.name for part in PARTS]
     parser.add_argument("--out", type=Path, default=Path("build/gpu-check"), help="folder of the report")
-    parser.add_argument("--minutes", type=float, default=MINUTES, help="for all of it")
+    parser.add_argument("--minutes", type=_minutes, default=MINUTES, help="for all of it")
     parser.add_argument("--only", nargs="+", choices=names, metavar="PART", help=f"some of {', '.join(names)}")
     for hidden in ("--part", "--json", "--seconds"):
         parser.add_argument(hidden, help=argparse.SUPPRESS)
@@ -212,7 +237,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return live(options.part, Path(options.json), float(options.seconds))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(FAILED))  # no part must outlive the command
     chosen = [part for part in PARTS if options.only is None or part.name in {"facts", *options.only}]
-    return check(chosen, options.out.resolve(), minutes=options.minutes)
+    try:
+        return check(chosen, options.out.absolute(), minutes=options.minutes)
+    except UnwritableError as error:
+        parser.error(str(error))
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not 0 < minutes < math.inf:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number above 0")
+    return minutes
 
 
 if __name__ == "__main__":

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from gpu import fake_cupy, host_kernels
 
-from bench import gpu_check
+from bench import engines, gpu_check, throughput
+from bench.gpu import SIZES, ceilings, facts, kernels, memory, mnist, race, timing
 from bench.gpu import tests as gpu_tests
+from bench.gpu.notes import Notes
 from bench.gpu.report import goals, markdown
 from bench.gpu_check import Part
 from xpnet.devices import why_no_cuda
@@ -44,6 +49,10 @@ def hangs(notes):
     child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
     print("child", child.pid, flush=True)
     child.wait()
+
+def eager(notes):
+    notes.found["eager_only"] = "cuBLASLt cannot be loaded."
+    notes.wrong.append("cuBLASLt cannot be loaded.")
 
 def none(notes):
     raise NoGpuError("nothing that computes")
@@ -94,7 +103,20 @@ def test_all_passed(run):
 def test_without_a_gpu_nothing_else_runs(run):
     status, report = run("none", "good")
     assert status == 2
+    assert report["verdict"] == "nothing that computes"
     assert report["parts"]["good"] == {"status": "not run", "seconds": 0.0, "why": "no GPU", "found": {}}
+
+
+@pytest.mark.parametrize("nvmath", [None, "there"])
+def test_a_report_without_products_does_not_count(nvmath, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check.importlib.util, "find_spec", lambda name: nvmath)
+    status, report = run("eager", "good")
+    assert status == 1
+    assert report["parts"]["good"]["status"] == "passed"
+    why = "nvmath-python is missing" if nvmath is None else "cuBLASLt cannot be loaded."
+    assert report["headline"].startswith(f"Eager only, does not count: {why}")
+    assert (tmp_path / "out" / "report.md").read_text().startswith(report["headline"])
+    assert capsys.readouterr().out.count(report["headline"]) == 1
 
 
 @pytest.mark.skipif(why_no_cuda() is None, reason="there is a GPU here")
@@ -106,8 +128,29 @@ def test_the_command_says_why_there_is_no_gpu(tmp_path):
     report = json.loads((tmp_path / "out" / "report.json").read_text())
     reason = report["parts"]["facts"]["why"]
     assert reason.startswith(("CuPy", "There is no NVIDIA driver", "The NVIDIA driver", "CUDA"))
-    assert reason in (tmp_path / "out" / "report.md").read_text()
-    assert reason in done.stdout
+    assert (tmp_path / "out" / "report.md").read_text().count(reason) == 1
+    assert done.stdout.count(reason) == 1
+
+
+@pytest.mark.parametrize("minutes", ["-1", "0", "nan", "inf", "soon"])
+def test_a_time_that_is_none_is_refused(minutes, capsys):
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main(["--minutes", minutes])
+    assert ended.value.code == 2
+    assert f"--minutes: got {minutes}, expected a number above 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["out", "out/report.json", "out/output.log"])
+def test_a_place_that_cannot_be_written_is_refused(file, tmp_path, capsys):
+    """A file where the folder should be, folders where files should be."""
+    if file == "out":
+        (tmp_path / "out").write_text("")
+    else:
+        (tmp_path / file).mkdir(parents=True)
+    with pytest.raises(SystemExit) as ended:
+        gpu_check.main(["--out", str(tmp_path / "out")])
+    assert ended.value.code == 2
+    assert f"--out: {tmp_path / 'out'} cannot be written (" in capsys.readouterr().err
 
 
 BLOCKED = ("rich", "cyclopts", "scipy", "sklearn", "numba", "matplotlib", "safetensors", "pooch", "tomli_w", "joblib")
@@ -156,6 +199,137 @@ def test_every_file_with_gpu_tests_is_run():
     assert "test_gpu_check.py" not in names
 
 
+@pytest.fixture
+def live(monkeypatch, tmp_path):
+    """Run a part on a GPU that a processor plays; what it finds."""
+    if reason := host_kernels.why_not():
+        pytest.skip(reason)
+    fake_cupy.install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(timing, "nodes", lambda graph: len(graph._tape))
+    for name, value in {"COPIED": 4096, "SIDE": 16, "NODES": 3, "LAUNCHES": 3}.items():
+        monkeypatch.setattr(ceilings, name, value)
+    engines.open_cuda.cache_clear()
+
+    def run(part) -> dict:
+        notes = Notes(tmp_path / "found.json", 600)
+        part(notes)
+        notes.save()
+        saved = json.loads((tmp_path / "found.json").read_text())
+        assert saved["wrong"] == []
+        return saved["found"]
+
+    yield run
+    engines.open_cuda.cache_clear()
+
+
+def section(name: str, found: dict) -> str:
+    parts = {name: {"status": "passed", "found": found}}
+    text = markdown({"parts": parts, "goals": []})
+    assert "Cut off" not in text
+    return text
+
+
+def test_facts_of_a_gpu(live):
+    found = live(facts.run)
+    assert found["gpu"] == "a processor that plays a GPU"
+    assert found["epilogues"]["fp32"]["relu_aux_bias, float32 to float32, bias float32"] == "yes"
+    assert found["epilogues"]["bf16"]["relu_aux_bias, bfloat16 to float32, bias float32"] in ("yes", "no")
+    assert "| plain, bfloat16 to bfloat16 |  |  | yes |" in section("facts", found)
+
+
+def test_the_ceilings_of_a_gpu(live):
+    found = live(ceilings.run)
+    assert found["copy_bytes_per_second"] > 0
+    assert found["node_us"] > 0
+    assert found["flops"]["tf32"]["xpnet"] > 0
+    assert "torch" in found["flops"]["tf32"]["torch"]
+    assert "a node of a graph that does nothing" in section("ceilings", found)
+
+
+def test_every_kernel_of_a_step_is_timed_and_launches_are_counted(live, monkeypatch):
+    small = {"SIZES": (24, 16, 8, 4), "BATCHES": (8,), "ROWS": 64, "REPEATED": 2, "MOST_COPIES": 1}
+    for name, value in small.items():
+        monkeypatch.setattr(kernels, name, value)
+    found = live(kernels.run)
+    forms = ("fp32", "fp32, ReLU by the output", "tf32", "bf16")
+    steps = {form: found[form]["8"] for form in forms}
+    launches = {form: step["launches"] for form, step in steps.items()}
+    # By the output, each of the two hidden layers takes its slope, and its bias's sum, in a launch of its own.
+    assert launches["fp32, ReLU by the output"] == launches["fp32"] + 2
+    assert launches["fp32"] == launches["tf32"] < launches["bf16"]
+    called = [call["kernel"] for call in steps["fp32"]["calls"]]
+    assert called.count("hidden_forward") == called.count("hidden_backward") == 2
+    assert called[-1] == "sgd_update"
+    first = next(call for call in steps["fp32"]["calls"] if call["kernel"] == "hidden_forward")
+    assert first["flop"] == 2 * 8 * 24 * 16
+    assert all(call["us"] > 0 for step in steps.values() for call in step["calls"])
+    text = section("kernels", found)
+    assert "| launches of a step beside its gather, batch | 8 |" in text
+    assert f"| bf16 | {launches['bf16']} |" in text
+
+
+def test_what_memory_foresees_is_held_against_the_pools(live, monkeypatch):
+    monkeypatch.setattr(memory, "LOADS", (memory.Load((24, 16, 4), 8, 64, "adam"),))
+    (row,) = live(memory.run)["trainings"]
+    assert 0 < row["taken"] <= row["foreseen"]
+    assert row["window"] is None
+    assert "| 24-16-4, batch 8, 64 samples, adam |" in section("memory", {"trainings": [row]})
+
+
+def test_mnist_is_trained_and_its_waits_are_counted(live, monkeypatch):
+    monkeypatch.setattr(mnist, "SEEDS", 2)
+    monkeypatch.setattr(mnist, "RECIPE", dataclasses.replace(mnist.RECIPE, sizes=(784, 8, 10), batch=64, epochs=2))
+    monkeypatch.setattr(mnist, "load", lambda: mnist.synthetic(200, 50))
+    found = live(mnist.run)
+    assert [one["seed"] for one in found["runs"]] == [0, 1]
+    assert found["waits"]["calls"]["event"] > 0
+    assert found["waits"]["per_epoch"] > 0
+    assert "stream" in found["waits"]["not_watched"]
+    assert found["profiler"].startswith("ModuleNotFoundError")
+    text = section("mnist", found)
+    assert "Recipe mnist-fast: 784-8-10, silu, adamw lr 0.02 beta1 0.7 beta2 0.95, schedule OneCycle, batch 64," in text
+    assert "PyTorch's profiler did not count: ModuleNotFoundError" in text
+    assert "{" not in text
+
+
+def test_what_needs_no_products_runs_without_cublaslt(live, monkeypatch, tmp_path):
+    for module in ("nvmath", "nvmath.bindings", "nvmath.bindings.cublasLt"):
+        monkeypatch.setitem(sys.modules, module, None)
+    notes = Notes(tmp_path / "facts.json", 60)
+    facts.run(notes)
+    assert notes.found["gpu"]
+    assert notes.found["eager_only"] == notes.wrong[0]
+    assert "nvmath-python cannot be imported" in notes.wrong[0]
+
+    notes.found["left_out"] = []
+    assert race._able(notes, ["xpnet", "gemm", "xpnet-eager"], "cuda") == ["xpnet-eager"]
+    assert notes.found["left_out"][-1].startswith("xpnet and gemm: nvmath-python cannot be imported")
+
+    case = engines.Case((20, 10, 5), 16, device="cuda", rows=64)
+    engine = engines.ENGINES["xpnet-eager"](case)
+    expected = engines.expected_losses(case, 5)
+    assert throughput.relative_error(engine.losses(5), expected) < throughput.TOLERANCE
+    engine.run(3)
+
+
+def test_a_race_is_judged_and_written_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(race, "ROUNDS", 1)
+    monkeypatch.setattr(race, "SIZES", (20, 8, 5))
+    notes = Notes(tmp_path / "found.json", 60)
+    race.race(notes, ["xpnet"], [("fp32", 16)], device="cpu")
+    assert notes.wrong == []
+    (timed,) = notes.found["rows"]
+    assert timed["us"] > 0
+    assert np.isclose(timed["ratio"], 1)
+    assert "| fp32 | 16 |" in section("throughput", notes.found)
+
+
+def test_there_is_one_network_that_the_goals_are_about():
+    assert kernels.SIZES is race.SIZES is SIZES
+    assert "## Goals (784-300-100-10," in markdown({"parts": {}, "goals": []})
+
+
 def row(engine: str, batch: int, us: float, ratio: float | None = None, precision: str = "fp32") -> dict:
     return {"engine": engine, "batch": batch, "us": us, "ratio": ratio, "precision": precision}
 
@@ -171,13 +345,15 @@ def canned() -> dict:
     seconds = {"mean": 0.08, "sd": 0.001, "min": 0.07, "max": 0.09}
     accuracy = {"mean": 0.981, "sd": 0.001, "min": 0.979, "max": 0.983}
     runs = [{"seed": i, "prepare": 1.0} for i in range(10)]
-    mnist = {"real": True, "data": "MNIST", "recipe": {}, "runs": runs, "seconds": seconds, "accuracy": accuracy}
-    mnist |= {"wall": seconds, "prepare": seconds, "waits": {"per_epoch": 2.0}}
+    recipe = dataclasses.asdict(mnist.RECIPE)
+    digits = {"real": True, "data": "MNIST", "recipe": recipe, "runs": runs, "seconds": seconds, "accuracy": accuracy}
+    waits = {"calls": {"event": 9, "event, unfinished": 6}, "per_epoch": 2.0, "not_watched": ["stream"]}
+    digits |= {"wall": seconds, "prepare": seconds, "waits": waits, "profiler": {"cudaEventSynchronize": 1.5}}
     return {
         "facts": {"status": "passed", "found": {"gpu": "a GPU", "python": "3", "packages": {}, "device": {}}},
         "throughput": {"status": "passed", "seconds": 3.0, "found": {"rows": throughput}},
         "compiled": {"status": "failed", "why": "slow | lame", "found": {"rows": compiled}},
-        "mnist": {"status": "passed", "found": mnist},
+        "mnist": {"status": "passed", "found": digits},
         "kernels": {"status": "killed", "found": {"floors": {}, "fp32": {"128": {"calls": []}}}},
     }
 
@@ -200,6 +376,20 @@ def test_the_goals_are_judged():
     }
 
 
+def test_products_are_judged_when_all_batches_are_there():
+    def judged(*shares: tuple[int, float]) -> tuple[str, str]:
+        rows = [row("xpnet", batch, 100.0) for batch, _ in shares]
+        rows += [row("gemm", batch, 100 * share) for batch, share in shares]
+        found = goals({"throughput": {"found": {"rows": rows}}})
+        goal = next(goal for goal in found if goal.what.startswith("speed of the products") and "fp32" in goal.what)
+        return goal.verdict, goal.measured
+
+    assert judged((16384, 0.9), (65536, 0.85)) == ("met", "16384: 90%, 65536: 85%")
+    assert judged((16384, 0.9)) == ("not measured", "16384: 90% (not 65536)")
+    assert judged((65536, 0.7)) == ("missed", "65536: 70% (not 16384)")
+    assert judged() == ("not measured", "no times")
+
+
 def test_the_report_can_be_read():
     parts = canned()
     table = [{"what": g.what, "goal": g.goal, "measured": g.measured, "verdict": g.verdict} for g in goals(parts)]
@@ -209,7 +399,11 @@ def test_the_report_can_be_read():
     assert "| compiled | failed | 0 | slow \\| lame |" in text
     assert "| fp32 | 16384 | 1000.0 (1.00) | 700.0 (0.70) |" in text
     assert "Cut off: KeyError 'sum_us'" in text
+    assert "| event | 9 | 6 |" in text
+    assert "Not watched: stream." in text
+    assert "| cudaEventSynchronize | 1.50 |" in text
+    assert "adamw lr 0.02" in text
     synthetic = parts["mnist"]["found"] | {"real": False, "data": "synthetic data"}
-    mnist = next(g for g in goals(parts | {"mnist": {"found": synthetic}}) if g.what.startswith("MNIST"))
-    assert mnist.met is None
-    assert mnist.measured.endswith("but on synthetic data")
+    goal = next(g for g in goals(parts | {"mnist": {"found": synthetic}}) if g.what.startswith("MNIST"))
+    assert goal.met is None
+    assert goal.measured.endswith("but on synthetic data")

@@ -1,5 +1,6 @@
 """Importing, packaging and installing."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -11,8 +12,17 @@ from pathlib import Path
 
 import pytest
 
+from xpnet.devices import why_no_cuda
+
 ROOT = Path(__file__).resolve().parent.parent
-SCRIPTS = ["scripts/environment.sh", "scripts/train", "scripts/test", ".ci/run"]
+SCRIPTS = [
+    "scripts/environment.sh",
+    "scripts/train",
+    "scripts/test",
+    "scripts/bench-check",
+    "scripts/gpu-check",
+    ".ci/run",
+]
 
 posix = pytest.mark.skipif(os.name != "posix", reason="the scripts are written for bash")
 
@@ -31,7 +41,7 @@ def python(code: str) -> str:
 # Importing
 
 
-HEAVY = {"cupy", "cyclopts", "matplotlib", "numba", "pooch", "rich", "scipy", "sklearn"}
+HEAVY = {"cupy", "cyclopts", "matplotlib", "numba", "nvmath", "pooch", "rich", "scipy", "sklearn"}
 
 
 def test_import_loads_nothing_heavy():
@@ -42,6 +52,23 @@ def test_import_loads_nothing_heavy():
 def test_every_public_name_exists_and_loads_nothing_heavy():
     loaded = python("import sys, xpnet; [getattr(xpnet, name) for name in xpnet.__all__]; print(*sys.modules)").split()
     assert HEAVY.intersection(loaded) <= {"cyclopts"}  # with which Config is declared
+
+
+@pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")
+@pytest.mark.skipif(why_no_cuda() is None, reason="a GPU works here")
+def test_cupy_without_a_gpu_changes_nothing():
+    """Installed or even imported, it is not taken, and what NumPy's arrays get is NumPy's."""
+    loaded = python("""
+import sys
+import cupy, numpy, xpnet
+assert xpnet.device("auto").name == "cpu"
+assert isinstance(xpnet.kernels.relu_forward(numpy.ones(3)), numpy.ndarray)
+network = xpnet.MLP((2, 3, 2), device="auto")
+xpnet.Trainer(network, epochs=1).fit(numpy.eye(2), numpy.arange(2))
+print(*sys.modules)
+""").split()
+    assert "nvmath" not in loaded
+    assert "xpnet.devices.cuda.device" not in loaded
 
 
 def test_every_module_imports_where_posix_modules_and_cupy_are_missing():

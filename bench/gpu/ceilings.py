@@ -41,8 +41,9 @@ def run(notes: Notes) -> None:
         notes.save()
 
 
-def copy_rate(device: Any, size: int = COPIED) -> float:
+def copy_rate(device: Any) -> float:
     """Bytes read and written a second by a large copy on the device."""
+    size = COPIED
     tile = np.random.default_rng(0).integers(0, 256, min(size, 2**24), dtype=np.uint8)
     with device:
         source, out, there = device.zeros((size,), np.uint8), device.zeros((size,), np.uint8), device.asarray(tile)
@@ -51,11 +52,11 @@ def copy_rate(device: Any, size: int = COPIED) -> float:
         return 2 * size / seconds(device, lambda: device.xp.copyto(out, source))
 
 
-def product_rate(device: Any, side: int = SIDE) -> float:
+def product_rate(device: Any) -> float:
     """Floating-point operations a second of a large square product of random numbers, as this device makes it."""
     from bench.engines import bfloat16
 
-    rng = np.random.default_rng(0)
+    rng, side = np.random.default_rng(0), SIDE
     with device:
         a, b = (device.asarray(rng.random((side, side), dtype=np.float32) - np.float32(0.5)) for _ in range(2))
         if device.precision == "bf16":
@@ -64,12 +65,12 @@ def product_rate(device: Any, side: int = SIDE) -> float:
         return 2 * side**3 / seconds(device, lambda: device.gemm(a, b, out=out), repeats=5)
 
 
-def torch_rate(precision: str, side: int = SIDE) -> float:
+def torch_rate(precision: str) -> float:
     """The same by PyTorch."""
     import torch
 
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    side, kind = SIDE, torch.bfloat16 if precision == "bf16" else torch.float32
     a, b = (torch.rand(side, side, device="cuda").sub_(0.5).to(kind) for _ in range(2))
     out = torch.empty(side, side, device="cuda", dtype=kind)
     times = []

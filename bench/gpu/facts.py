@@ -44,11 +44,24 @@ def run(notes: Notes) -> None:
     _properties(notes)
     notes.save()
     if reason is not None:
+        notes.found["eager_only"] = eager_only()
         notes.wrong.append(reason)
         return
     for precision in ("fp32", "tf32", "bf16"):
         notes.found.setdefault("epilogues", {})[precision] = epilogues(precision)
         notes.save()
+
+
+def eager_only() -> str | None:
+    """Why xpnet can work on a GPU only kernel by kernel here, or None."""
+    from xpnet.devices.cuda import _import_cublaslt
+    from xpnet.errors import DeviceError
+
+    try:
+        _import_cublaslt()
+    except DeviceError as error:
+        return str(error)
+    return None
 
 
 def _properties(notes: Notes) -> None:

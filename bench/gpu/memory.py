@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,11 +58,13 @@ def measure(device: Any, load: Load) -> dict[str, Any]:
     network = xpnet.MLP(load.sizes, device=device)
     network.task, network.classes = "classification", tuple(range(load.sizes[-1]))
     trainer = xpnet.Trainer(network, optimizer=load.optimizer, batch_size=load.batch, epochs=1)
-    give_back(device)
-    free, used = _free(device), _used(device)
-    foreseeable = device.free_memory
-    training = trainer.prepare(samples)
-    device.synchronize()
+    gc.collect()
+    device.xp.get_default_memory_pool().free_all_blocks()
+    with pools(device) as taken_from:
+        free, used = _free(device), _used(taken_from)
+        foreseeable = device.free_memory
+        training = trainer.prepare(samples)
+        device.synchronize()
     program = training.program
     foreseen = (
         memory.BLOCKS * network.parameters.flat.nbytes
@@ -70,27 +74,32 @@ def measure(device: Any, load: Load) -> dict[str, Any]:
     return {
         "training": f"{'-'.join(map(str, load.sizes))}, batch {load.batch}, {load.rows} samples, {load.optimizer}",
         "foreseen": foreseen,
-        "taken": _used(device) - used,
+        "taken": _used(taken_from) - used,
         "gone": free - _free(device),
         "reserve": int(memory.RESERVE * foreseeable),
         "window": program.feed.window,
     }
 
 
-def give_back(device: Any) -> None:
-    """What earlier trainings took."""
-    gc.collect()
-    for pool in pools(device):
-        pool.free_all_blocks()
+@contextlib.contextmanager
+def pools(device: Any) -> Iterator[list[Any]]:
+    """CuPy's own, and those that are made meanwhile: each graph has one."""
+    cuda, found = device.xp.cuda, [device.xp.get_default_memory_pool()]
+    make = cuda.MemoryPool
+
+    def noted(*arguments: Any) -> Any:
+        found.append(make(*arguments))
+        return found[-1]
+
+    cuda.MemoryPool = noted
+    try:
+        yield found
+    finally:
+        cuda.MemoryPool = make
 
 
-def pools(device: Any) -> list[Any]:
-    """CuPy's own, and that of recorded runs."""
-    return [device.xp.get_default_memory_pool(), device._pool]
-
-
-def _used(device: Any) -> int:
-    return int(sum(pool.used_bytes() for pool in pools(device)))
+def _used(taken_from: list[Any]) -> int:
+    return int(sum(pool.used_bytes() for pool in taken_from))
 
 
 def _free(device: Any) -> int:

@@ -18,7 +18,6 @@ from bench.gpu.notes import Notes
 from xpnet import recipes
 
 SEEDS = 10
-WANTED = 0.98
 ENDING = 5.0
 
 
@@ -33,7 +32,7 @@ class Recipe:
     """
 
     name: str
-    sizes: tuple[int, ...] = (784, 300, 100, 10)
+    sizes: tuple[int, ...]
     activation: str = "relu"
     optimizer: tuple[str, dict[str, float]] = field(default_factory=lambda: ("adam", {}))
     schedule: str = "Constant"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -31,10 +31,25 @@ def each_of(device: Any, run: Callable[[int], None], count: int, *, repeats: int
     return seconds(device, device.capture(run, count), repeats=repeats) / count
 
 
-def wall_seconds(device: Any, run: Callable[[], Any]) -> float:
-    """From the call until the device is done, by the host's clock."""
-    device.synchronize()
-    start = time.perf_counter()
-    run()
-    device.synchronize()
-    return time.perf_counter() - start
+def launches(device: Any, run: Callable[[], Any]) -> int | None:
+    """What the graph of a run holds, kernels and copies; it ran before. None where CuPy does not show its graphs."""
+    with device:
+        stream = device.xp.cuda.get_current_stream()
+        run()
+        stream.synchronize()
+        stream.begin_capture()
+        try:
+            run()
+        finally:
+            graph = stream.end_capture()
+        return nodes(graph)
+
+
+def nodes(graph: Any) -> int | None:
+    """Of a graph of CuPy's, by the driver."""
+    handle = getattr(graph, "graph", None)
+    if handle is None:
+        return None
+    count = ctypes.c_size_t()
+    status = ctypes.CDLL("libcuda.so.1").cuGraphGetNodes(ctypes.c_void_p(handle), None, ctypes.byref(count))
+    return None if status else int(count.value)

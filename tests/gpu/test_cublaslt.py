@@ -32,6 +32,8 @@ from xpnet.devices.cuda.matmul import (
     product_of,
 )
 
+pytestmark = pytest.mark.cublaslt
+
 WORKSPACE = 32 << 20
 TYPES = (("float32", "float32"), ("float64", "float64"), ("uint16", "uint16"), ("uint16", "float32"))
 """Of a and b, and of out."""
@@ -43,7 +45,7 @@ int cuInit(unsigned flags) { return 100; /* CUDA_ERROR_NO_DEVICE */ }
 
 
 def bindings() -> Any:
-    reason = "nvmath-python is not installed; pip install 'nvmath-python>=1,<2' nvidia-cublas"
+    reason = "nvmath-python is not installed; pip install '.[cublaslt]'"
     return pytest.importorskip("nvmath.bindings.cublasLt", reason=reason, exc_type=ImportError)
 
 

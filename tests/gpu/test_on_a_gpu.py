@@ -11,6 +11,7 @@ import xpnet
 from xpnet import kernels, memory
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
+from xpnet.devices.cuda.twins.columns import convert
 from xpnet.kernels import ACTIVATIONS
 from xpnet.program import Chunk
 
@@ -39,11 +40,11 @@ def gpu(precision: str = "fp32", *, eager: bool = False) -> Any:
 
 
 @functools.cache
-def digits(rows: int = ROWS) -> tuple[np.ndarray, np.ndarray]:
+def digits(rows: int = ROWS, classes: int = SIZES[-1]) -> tuple[np.ndarray, np.ndarray]:
     """Bytes, and classes that depend on them."""
     rng = np.random.default_rng(1)
     x = rng.integers(0, 256, (rows, SIZES[0])).astype(np.uint8)
-    return x, ((x - 127.5) @ rng.normal(size=(SIZES[0], SIZES[-1]))).argmax(axis=1)
+    return x, ((x - 127.5) @ rng.normal(size=(SIZES[0], classes))).argmax(axis=1)
 
 
 def train(device: Any, x: Any = None, y: Any = None, **options: Any) -> Any:
@@ -118,13 +119,34 @@ def test_the_same_seed_gives_the_same_bits(precision):
 
 @pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 5e-3), ("bf16", 5e-2)])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
-def test_the_other_precisions_are_close_to_fp32(precision, tolerance, activation):
-    options = {"optimizer": OPTIMIZERS["sgd"], "activations": activation}
-    expected = train(gpu(), **options)[1].step_losses
-    losses = train(gpu(precision), **options)[1].step_losses
-    np.testing.assert_allclose(losses, expected, rtol=tolerance)
-    if precision == "bf16":
-        assert not np.array_equal(losses, expected), "nothing was rounded"
+def test_the_other_precisions_are_close_to_fp32_and_not_it(precision, tolerance, activation):
+    """Widths are multiples of 4, without which tensor cores have no tf32."""
+    x, y = digits(classes=8)
+    options = {"optimizer": OPTIMIZERS["sgd"], "activations": activation, "sizes": (*SIZES[:-1], 8)}
+    network, history, _ = train(gpu(), x, y, **options)
+    rounded, rounded_history, _ = train(gpu(precision), x, y, **options)
+    np.testing.assert_allclose(rounded_history.step_losses, history.step_losses, rtol=tolerance)
+    assert not np.array_equal(flat(rounded), flat(network)), "nothing was rounded"
+
+
+@pytest.mark.parametrize(("precision", "largest"), [("tf32", 2e-3), ("bf16", 2e-2)])
+def test_products_are_rounded_as_the_precision_says(precision, largest):
+    """tf32 keeps 10 bits of each factor, bfloat16 7."""
+    rng = np.random.default_rng(0)
+    a, b = (rng.uniform(0.5, 1, (256, 256)).astype(np.float32) for _ in range(2))
+    products = []
+    for device in (gpu(), gpu(precision)):
+        with device:
+            factors = [device.operands(array.shape, np.float32) for array in (a, b)]
+            for factor, array in zip(factors, (a, b), strict=True):
+                convert(kernels.on(device), device.asarray(array), out=factor)
+            out = device.empty(a.shape, np.float32)
+            device.gemm(*factors, out=out)
+            products.append(device.to_host(out))
+    exact, rounded = products
+    np.testing.assert_allclose(exact, a.astype(np.float64) @ b, rtol=1e-5)
+    errors = np.abs(rounded / exact - 1)
+    assert 1e-5 < errors.max() < largest
 
 
 def test_gradients_are_the_differences_of_the_loss():
@@ -274,18 +296,51 @@ def test_memory_that_does_not_suffice_is_foreseen(monkeypatch):
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_memory_does_not_grow_from_epoch_to_epoch(optimizer):
+def test_memory_does_not_grow_from_epoch_to_epoch(optimizer, monkeypatch):
     device = gpu()
-    taken = []
+    cuda, taken, pools = device.xp.cuda, [], [device.xp.get_default_memory_pool()]
+    make = cuda.MemoryPool
+    monkeypatch.setattr(cuda, "MemoryPool", lambda: pools.append(make()) or pools[-1])  # each graph has one
 
     class Watch(xpnet.Callback):
         def on_row(self, trainer: Any, row: Any) -> None:
-            pools = (device.xp.get_default_memory_pool(), device._pool)
             taken.append(sum(pool.used_bytes() for pool in pools))
 
     train(device, optimizer=OPTIMIZERS[optimizer], epochs=40, clip_norm=1.0, callbacks=[Watch()])
     assert len(taken) == 40
     assert len(set(taken[1:])) == 1, taken
+
+
+def bits_of(array: np.ndarray) -> np.ndarray:
+    return array.view(np.uint8)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (33, 7), (500, 300)])
+def test_random_words_are_those_of_the_cpu(shape):
+    for key in (0, 7, 2**31, 2**32 - 2):
+        words = []
+        for device in (xpnet.device("numpy"), gpu()):
+            with device:
+                out = device.empty(shape, np.uint32)
+                kernels.on(device).random_bits(key=device.asarray(np.array(key, np.uint32)), out=out)
+                words.append(device.to_host(out))
+        np.testing.assert_array_equal(*words)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
+def test_dropout_gives_the_bits_of_the_cpu(rate, dtype):
+    rng = np.random.default_rng(0)
+    y, slope = rng.normal(size=(2, 257, 100)).astype(dtype)
+    for with_slope in (False, True):
+        results = []
+        for device in (xpnet.device("numpy"), gpu()):
+            with device:
+                there, out, slopes = device.asarray(y), device.empty(y.shape, dtype), device.asarray(slope.copy())
+                key = device.asarray(np.array(2**32 - 9, np.uint32))
+                kernels.on(device).dropout(there, key=key, rate=rate, out=out, slope=slopes if with_slope else None)
+                results.append([bits_of(device.to_host(array)) for array in (out, slopes)])
+        np.testing.assert_array_equal(*results)
 
 
 def test_chains_are_one_kernel_each():
