@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from gpu.test_kernels_on_cpu import GATHER_SHAPES, GATHERS, LARGE, LARGE_SHAPES, NORM_SHAPES, NORMS
+from kernels.test_parity import assert_same_effects, effects
 
 import xpnet
 from xpnet import kernels, memory
@@ -379,3 +381,32 @@ def test_an_epoch_waits_for_the_device_once(monkeypatch):
     monkeypatch.setattr(device, "synchronize", lambda: pytest.fail("the device was waited for"))
     trainer.run(training)
     assert len(receipts) == 6
+
+
+@pytest.mark.parametrize("a_case", [*LARGE, *NORMS, *GATHERS], ids=lambda a_case: a_case.label)
+def test_kernels_of_many_blocks_do_what_the_references_do_and_repeat_their_bits(a_case):
+    """Sums over blocks end with the last block to finish, whichever that is."""
+    shapes = NORM_SHAPES if a_case in NORMS else GATHER_SHAPES if a_case in GATHERS else LARGE_SHAPES
+    with gpu() as device:
+        k = kernels.on(device)
+        for shape in (*shapes, (65536, 1, 10)) if a_case in LARGE else shapes:
+            assert_same_effects(device, a_case, "float32", shape, k)
+            first = effects(device, k, a_case, "float32", shape)
+            for _ in range(5):
+                for again, expected in zip(effects(device, k, a_case, "float32", shape), first, strict=True):
+                    np.testing.assert_array_equal(again, expected)
+
+
+@pytest.mark.parametrize("sizes", [(1, 8, 20, 1), (9, 1, 5, 3), (9, 8, 16, 3), (33, 65, 31, 10)], ids=str)
+@pytest.mark.parametrize("activation", ["relu", "gelu"])
+@pytest.mark.parametrize("batch", [1, 9, 32])
+def test_odd_widths_and_batches_train_with_or_without_epilogues(sizes, activation, batch):
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(40, sizes[0])), rng.normal(size=(40, sizes[-1]))
+
+    def losses(device: Any) -> Any:
+        network = xpnet.MLP(sizes, activation, "linear", device=device, seed=1)
+        return xpnet.Trainer(network, batch_size=batch, epochs=2).fit(x, y).step_losses
+
+    for precision, tolerance in (("fp32", 2e-3), ("tf32", 2e-2), ("bf16", 0.2)):
+        np.testing.assert_allclose(losses(gpu(precision)), losses("numpy"), rtol=tolerance, atol=1e-4)
