@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import math
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -182,14 +184,25 @@ def prepare(config: Config, device: Device) -> Task:
     return Task(config, network, trainer, train, validation, test)
 
 
-def run(task: Task, callbacks: Sequence[Callback] = ()) -> Result:
+def run(
+    task: Task,
+    callbacks: Sequence[Callback] = (),
+    *,
+    preparing: AbstractContextManager[object] = contextlib.nullcontext(),  # noqa: B008 - has no state
+) -> Result:
     """Train, measure the weights that are kept, and write the folder.
+
+    Args:
+        task: What is to be trained.
+        callbacks: Watch it.
+        preparing: Entered while memory is taken and kernels are compiled, which may take long and tells nothing.
 
     Raises:
         XpnetError: The folder cannot be made or written.
     """
     config, trainer = task.config, task.trainer
-    training = trainer.prepare(task.train, task.validation)
+    with preparing:
+        training = trainer.prepare(task.train, task.validation)
     folder = _make_folder(config)
     problem = None
     try:

@@ -100,7 +100,8 @@ def _train(settings: Config = Config()) -> int:  # noqa: B008 - frozen, and the 
     task = run.prepare(settings, device)
     if settings.gradcheck:
         return _check_gradients(screen, run.check_gradients(task), as_json=settings.json)
-    result = run.run(task, [console.Heading(screen, task), console.watch(screen)])
+    watching = [console.Heading(screen, task), console.watch(screen)]
+    result = run.run(task, watching, preparing=console.preparing(screen))
     console.print_result(screen, result)
     if settings.json:
         print(json.dumps(result.flat()))

@@ -168,16 +168,20 @@ def test_an_epoch_waits_for_the_device_once():
     assert gpu.xp.waits - before == 5
 
 
-@pytest.mark.parametrize(("optimizer", "update"), [("sgd", 1), ("momentum", 1), ("adam", 1)])
-def test_a_step_is_a_handful_of_launches(optimizer, update):
-    """For L layers: L forward products, the loss, L - 1 products back, L weight gradients, the update."""
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+@pytest.mark.parametrize(("precision", "more"), [("fp32", 0), ("tf32", 0), ("bf16", 3 + 2 + 2)])
+def test_a_step_is_a_handful_of_launches(optimizer, precision, more):
+    """For L layers: L forward products, the loss, L - 1 products back, L weight gradients, the update.
+
+    In bf16 besides: L weights and L - 1 biases are rounded, and L - 1 slopes are kernels of their own.
+    """
     x, y = classes(400)
-    gpu = fake_gpu()
+    gpu = fake_gpu(precision=precision)
     network = xpnet.MLP((9, 8, 7, 3), device=gpu)
     network.task, network.classes = "classification", (0, 1, 2)
     xpnet.Trainer(network, optimizer=OPTIMIZERS[optimizer], batch_size=8).prepare(Samples.of(x, y))
     gathers, steps = 2, 400 // 8
-    assert gathers + steps * (3 + 1 + 2 + 3 + update) in gpu.xp.nodes
+    assert gathers + steps * (3 + 1 + 2 + 3 + 1 + more) in gpu.xp.nodes
 
 
 @pytest.mark.parametrize("hasty", [False, True])
@@ -195,6 +199,27 @@ def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(monkeypatch,
     np.testing.assert_array_equal(streamed, flat)
     np.testing.assert_array_equal(history_streamed.step_losses, history.step_losses)
     np.testing.assert_array_equal(history_streamed.column("val_loss"), history.column("val_loss"))
+
+
+def test_sparse_samples_and_labels_come_by_windows_too(monkeypatch):
+    from scipy.sparse import random_array
+
+    monkeypatch.setattr(Cuda, "block_rows", 16)
+    rng = np.random.default_rng(4)
+    x = random_array((400, 100), density=0.1, rng=rng, format="csr")
+    y = rng.integers(0, 2, (400, 3))
+    results = []
+    for room in (1 << 20, 75_000):
+        network = xpnet.MLP((100, 5, 3), "tanh", "sigmoid", device=fake_gpu(memory=SMALL + room))
+        trainer = xpnet.Trainer(network, batch_size=7, epochs=2)
+        training = trainer.prepare(*(Samples.of(x, y, np.arange(1.0, 401.0)),) * 2)
+        trainer.run(training)
+        results.append((training.program.feed.window, trainer.history.step_losses, trainer.history.column("val_loss")))
+    (whole, *expected), (window, *streamed) = results
+    assert whole is None
+    assert 16 <= window < 400
+    for a, e in zip(streamed, expected, strict=True):
+        np.testing.assert_array_equal(a, e)
 
 
 def test_a_batch_that_does_not_fit_is_foreseen():

@@ -37,7 +37,8 @@ def hidden_forward(
 def hidden_backward(k: Table, dz: Array, w: Array, *, activation: str, aux: Array, out: Array, db: Array) -> None:
     """out <- (dz w^T) * slope, dz of the layer below, and db <- its sum over the batch: that layer's bias gradient.
 
-    dz: (B, O) and w: (I, O) of the layer above; activation, aux, out: (B, I) and db: (I,) of the layer below.
+    dz: (B, O) and w: (I, O), as it was in the forward pass, of the layer above; activation, aux, out: (B, I) and
+    db: (I,) of the layer below.
     """
     k.affine_inputs(dz, w, out=out)
     k.activation_backward(out, aux, out=out)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.status import Status
 from rich.table import Table
 
 from xpnet.callbacks import Callback, Row
@@ -82,6 +83,11 @@ class Bar(Callback):
 def watch(console: Console) -> Callback:
     """The bar on a terminal, lines elsewhere."""
     return Bar(console) if console.is_terminal else Lines(console)
+
+
+def preparing(console: Console) -> Status:
+    """On a terminal, that something is going on before the first step, for as long as one is within."""
+    return console.status("preparing; the first run on a machine compiles its kernels, which takes a while")
 
 
 def print_result(console: Console, result: Result) -> None:

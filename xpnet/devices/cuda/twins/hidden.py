@@ -13,6 +13,7 @@ the epilogues for a layer of these widths; and aux itself tells which it is:
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -22,6 +23,7 @@ from xpnet.devices.cuda.twins.launching import BFLOAT16
 
 if TYPE_CHECKING:
     from xpnet.devices.base import Array
+    from xpnet.kernels.table import Table
 
 PADDING = 8
 """Rows of bfloat16 start at multiples of so many numbers: tensor cores read 16 bytes at once."""
@@ -31,6 +33,10 @@ EPILOGUES = {
     "gelu": ("gelu_bias", "gelu_aux_bias", "dgelu_bgrad"),
 }
 """Of a forward product without and with aux, and of the backward product."""
+
+
+_rounded: WeakKeyDictionary[Table, dict[tuple[int, tuple[int, int]], Array]] = WeakKeyDictionary()
+"""Weights rounded to bfloat16, by where the weights lie."""
 
 
 def fused_activations(matmuls: Matmuls) -> frozenset[str]:
@@ -52,12 +58,12 @@ def affine_forward(k: Any, x: Array, w: Array, b: Array, *, out: Array) -> None:
     if x.dtype == np.float64:
         k.reference.affine_forward(x, w, b, out=out)
     else:
-        k.device.matmuls(x, _operand(k, w, x), out=out, epilogue="bias", bias=b)
+        k.device.matmuls(x, _operand(k, w, x, anew=True), out=out, epilogue="bias", bias=b)
 
 
 def affine_inputs(k: Any, dz: Array, w: Array, *, out: Array) -> None:
-    """dx = dz w^T."""
-    k.gemm(dz, _operand(k, w, dz).T, out=out)
+    """dx = dz w^T, with w as a forward product has read it before."""
+    k.gemm(dz, _operand(k, w, dz, anew=False).T, out=out)
 
 
 def hidden_aux(k: Any, y: Array, *, activation: str, below: int, above: int) -> Array:
@@ -82,7 +88,7 @@ def hidden_forward(
     if with_aux or _by_output(out, activation) or (aux is None and _fused(k, out, activation)):
         k.device.matmuls(
             x,
-            _operand(k, w, x),
+            _operand(k, w, x, anew=True),
             out=out,
             epilogue=EPILOGUES[activation][int(with_aux)],
             bias=_bias(k, b, out),
@@ -133,13 +139,20 @@ def _by_output(y: Array, activation: str) -> bool:
     return bool(activation == "relu" and y.dtype in (np.float32, BFLOAT16))
 
 
-def _operand(k: Any, w: Array, like: Array) -> Array:
-    """The weights in the form of what they are multiplied with: themselves, or rounded to bfloat16."""
+def _operand(k: Table, w: Array, like: Array, *, anew: bool) -> Array:
+    """The weights in the form of what they are multiplied with: themselves, or rounded to bfloat16.
+
+    They are rounded for the forward product; the backward product of the same step finds them.
+    """
     if like.dtype != BFLOAT16:
         return w
-    half = k.scratch("bfloat16 weights", (w.shape[0], padded(w.shape[1])), BFLOAT16)[:, : w.shape[1]]
-    convert(k, w, out=half)
-    return half
+    known, place = _rounded.setdefault(k, {}), (w.data.ptr, w.shape)
+    if place not in known:
+        known[place] = k.device.empty((w.shape[0], padded(w.shape[1])), BFLOAT16)[:, : w.shape[1]]
+    elif not anew:
+        return known[place]
+    convert(k, w, out=known[place])
+    return known[place]
 
 
 def _bias(k: Any, b: Array, out: Array) -> Array:
