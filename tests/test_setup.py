@@ -111,12 +111,13 @@ def wheel(tmp_path_factory) -> Path:
     return path
 
 
-def test_wheel_is_pure_and_holds_the_recipes_but_no_tests(wheel):
+def test_wheel_is_pure_and_holds_recipes_and_cuda_sources_but_no_tests(wheel):
     assert wheel.name.endswith("-py3-none-any.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    recipes = {path.relative_to(ROOT).as_posix() for path in ROOT.glob("xpnet/recipes/*.toml")}
-    assert recipes
-    assert recipes <= set(names)
+    for pattern in ("xpnet/recipes/*.toml", "xpnet/devices/cuda/kernels/*.cu*"):
+        files = {path.relative_to(ROOT).as_posix() for path in ROOT.glob(pattern)}
+        assert files
+        assert files <= set(names)
     assert {name.split("/")[0].split("-")[0] for name in names} == {"xpnet"}
 
 
