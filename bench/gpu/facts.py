@@ -87,7 +87,7 @@ def _properties(notes: Notes) -> None:
 def epilogues(precision: str) -> dict[str, str]:
     """Whether cuBLASLt has an algorithm, by "epilogue, types of inputs and output (and of the bias)"."""
     import xpnet
-    from xpnet.devices.cuda.matmul import EPILOGUES
+    from xpnet.devices.cuda.product import EPILOGUES
 
     matmuls = xpnet.device("cuda", precision=precision).matmuls
     answers = {}

@@ -20,17 +20,10 @@ from gpu import fake_cublaslt as fake
 from gpu.fake_cublaslt import FakeCublasLt, from_bfloat16, gelu, gelu_slope, host_array, to_bfloat16
 
 from xpnet.devices.cuda import matmul
-from xpnet.devices.cuda.matmul import (
-    EPILOGUES,
-    GRADIENTS,
-    PRECISIONS,
-    Call,
-    Matmuls,
-    Product,
-    aux_shape,
-    build_plan,
-    product_of,
-)
+from xpnet.devices.cuda import plan as plans
+from xpnet.devices.cuda.matmul import PRECISIONS, Matmuls
+from xpnet.devices.cuda.plan import build_plan
+from xpnet.devices.cuda.product import EPILOGUES, GRADIENTS, Call, Product, aux_shape, product_of
 
 pytestmark = pytest.mark.cublaslt
 
@@ -133,10 +126,10 @@ def test_the_stand_in_has_the_real_types() -> None:
 def test_types_have_nvidias_numbers() -> None:
     nvmath = pytest.importorskip("nvmath", reason="nvmath-python is not installed", exc_type=ImportError)
     compute, data = nvmath.bindings.cublas.ComputeType, nvmath.CudaDataType
-    assert matmul.COMPUTE_32F == compute.COMPUTE_32F
-    assert matmul.COMPUTE_64F == compute.COMPUTE_64F
-    assert matmul.COMPUTE_32F_FAST_TF32 == compute.COMPUTE_32F_FAST_TF32
-    assert {"f": data.CUDA_R_32F, "d": data.CUDA_R_64F, "H": data.CUDA_R_16BF} == matmul.TYPES
+    assert plans.COMPUTE_32F == compute.COMPUTE_32F
+    assert plans.COMPUTE_64F == compute.COMPUTE_64F
+    assert plans.COMPUTE_32F_FAST_TF32 == compute.COMPUTE_32F_FAST_TF32
+    assert {"f": data.CUDA_R_32F, "d": data.CUDA_R_64F, "H": data.CUDA_R_16BF} == plans.TYPES
     status = nvmath.bindings.cublas.Status
     assert (matmul.SUCCESS, matmul.INVALID_VALUE, matmul.NOT_SUPPORTED) == (
         status.SUCCESS,
@@ -184,8 +177,8 @@ def read_plan(lt: Any, precision: str, product: Product) -> dict[str, dict[str, 
     """All that the library was told of a product, with made-up addresses of bias and aux."""
     with ExitStack() as resources:
         plan = build_plan(lt, product, precision=precision, resources=resources)
-        matmul.set_pointers(lt, plan, (0x7000, 0x9000))
-        preference = matmul.build_preference(lt, product, workspace=WORKSPACE, resources=resources)
+        plans.set_pointers(lt, plan, (0x7000, 0x9000))
+        preference = plans.build_preference(lt, product, workspace=WORKSPACE, resources=resources)
         descriptors = lt.matmul_desc_get_attribute, lt.get_matmul_desc_attribute_dtype
         layouts = lt.matrix_layout_get_attribute, lt.get_matrix_layout_attribute_dtype
         preferences = lt.matmul_preference_get_attribute, lt.get_matmul_preference_attribute_dtype
@@ -240,7 +233,7 @@ def test_a_plan_in_numbers(library: str, request: pytest.FixtureRequest) -> None
 
 
 def test_errors_carry_the_status_that_is_looked_at(lt: Any) -> None:
-    descriptor = lt.matmul_desc_create(matmul.COMPUTE_32F, 0)
+    descriptor = lt.matmul_desc_create(plans.COMPUTE_32F, 0)
     value = np.zeros(1, np.uint32)
     with pytest.raises(lt.cuBLASLtError) as caught:
         lt.matmul_desc_set_attribute(descriptor, lt.MatmulDescAttribute.EPILOGUE, value.ctypes.data, 3)

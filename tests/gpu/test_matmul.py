@@ -20,7 +20,9 @@ from gpu.fake_cublaslt import (
     to_tf32,
 )
 
-from xpnet.devices.cuda.matmul import EPILOGUES, GRADIENTS, Autotuner, Matmuls, aux_shape, operand
+from xpnet.devices.cuda.matmul import Matmuls
+from xpnet.devices.cuda.product import EPILOGUES, GRADIENTS, aux_shape, operand
+from xpnet.devices.cuda.tuning import Autotuner
 from xpnet.errors import DeviceError
 
 TYPES = (("float32", "float32"), ("float64", "float64"), ("uint16", "uint16"), ("uint16", "float32"))

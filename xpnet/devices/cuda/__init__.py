@@ -40,8 +40,7 @@ def open_device(index: int, *, precision: str = "fp32", eager: bool = False, aut
         raise
 
     from xpnet.devices.cuda.device import Cuda, EagerCuda
-    from xpnet.devices.cuda.matmul import Autotuner
-    from xpnet.devices.cuda.tuning import TableFile
+    from xpnet.devices.cuda.tuning import Autotuner, TableFile
 
     make = EagerCuda if eager else Cuda
     tuner = None if autotune is None else Autotuner(TableFile(autotune))

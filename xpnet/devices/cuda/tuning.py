@@ -1,11 +1,33 @@
-"""Where the choice of algorithms is kept, so that a later run computes the same bits."""
+"""Which algorithm each product takes: timed once, and kept, so that a later run computes the same bits."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, MutableMapping
 from pathlib import Path
+from typing import Protocol
 
 from xpnet.errors import DataError
+
+
+class Chooser(Protocol):
+    """What chooses among algorithms."""
+
+    def choose(self, key: str, candidates: list[bytes], time: Callable[[bytes], float]) -> bytes:
+        """One of the candidates, or what was chosen for this key before."""
+
+
+class Autotuner:
+    """Chooses the fastest algorithm once per key and keeps it in `table`: hexadecimal by key, fit for JSON and TOML."""
+
+    def __init__(self, table: MutableMapping[str, str] | None = None) -> None:
+        self.table: MutableMapping[str, str] = {} if table is None else table
+
+    def choose(self, key: str, candidates: list[bytes], time: Callable[[bytes], float]) -> bytes:
+        """What the table has for this key, else the fastest candidate, and the first of equals; only that is timed."""
+        if key not in self.table:
+            self.table[key] = min(candidates, key=time).hex()
+        return bytes.fromhex(self.table[key])
 
 
 class TableFile(dict[str, str]):

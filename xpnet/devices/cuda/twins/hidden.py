@@ -17,7 +17,8 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from xpnet.devices.cuda.matmul import Matmuls, aux_shape
+from xpnet.devices.cuda.matmul import Matmuls
+from xpnet.devices.cuda.product import aux_shape
 from xpnet.devices.cuda.twins.columns import convert, slope_and_sum
 from xpnet.devices.cuda.twins.launching import BFLOAT16
 
