@@ -41,8 +41,8 @@ class Cuda(CupyArrays):
         index: Of the GPU.
         cupy: The module.
         cublaslt: The module nvmath.bindings.cublasLt.
-        precision: "fp32", "tf32" (products read 10 bits of a float32's 23), or "bf16": products read bfloat16, sums and
-            weights stay float32.
+        precision: "fp32", or what products of float32 read of each number's 24 bits: "tf32" (11) or "bf16" (8); sums
+            and weights stay float32.
         autotune: What chooses among the algorithms of a product, or None for the library's first.
 
     Attributes:
