@@ -7,6 +7,7 @@ import pytest
 from emulated import CaptureError
 from gpu.fake_cupy import fake_gpu
 from kernels.test_parity import CASES, SHAPES, assert_same_effects
+from test_program import OPTIMIZERS, classes
 
 import xpnet
 from xpnet import kernels
@@ -16,16 +17,6 @@ from xpnet.devices.cuda.device import Cuda
 from xpnet.devices.cuda.twins import TWINS, hidden
 from xpnet.feed import Feed
 from xpnet.memory import SMALL
-
-OPTIMIZERS = {
-    "sgd": xpnet.SGD(0.1),
-    "momentum": xpnet.SGD(0.05, momentum=0.9),
-    "nesterov": xpnet.SGD(0.05, momentum=0.9, nesterov=True),
-    "adam": xpnet.Adam(0.01),
-    "adamw": xpnet.AdamW(0.01),
-    "rmsprop": xpnet.RMSProp(0.01),
-    "adagrad": xpnet.AdaGrad(0.05),
-}
 
 
 @functools.cache
@@ -44,12 +35,6 @@ def test_a_gpu_does_what_the_references_do_on_the_cpu(case):
     for dtype, shape in (("float32", SHAPES[0]), ("float32", SHAPES[-1]), ("float64", SHAPES[2])):
         with gpu:
             assert_same_effects(gpu, case, dtype, shape, k)
-
-
-def classes(rows=50):
-    rng = np.random.default_rng(1)
-    x = rng.integers(0, 256, (rows, 9)).astype(np.uint8)
-    return x, (x[:, :3].astype(int).argmax(axis=1)).astype(np.int32)
 
 
 def train(device, x, y, *, output="softmax", sizes=(9, 8, 5, 3), activations="relu", weights=None, **options):

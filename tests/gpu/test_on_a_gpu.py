@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_program as program
 from gpu.test_kernels_on_cpu import GATHER_SHAPES, GATHERS, LARGE, LARGE_SHAPES, NORM_SHAPES, NORMS
 from kernels.test_parity import assert_same_effects, effects
 
@@ -19,15 +20,7 @@ from xpnet.program import Chunk
 
 pytestmark = pytest.mark.gpu
 
-OPTIMIZERS = {
-    "sgd": xpnet.SGD(0.1),
-    "momentum": xpnet.SGD(0.05, momentum=0.9),
-    "nesterov": xpnet.SGD(0.05, momentum=0.9, nesterov=True),
-    "adam": xpnet.Adam(0.01),
-    "adamw": xpnet.AdamW(0.01),
-    "rmsprop": xpnet.RMSProp(0.003),
-    "adagrad": xpnet.AdaGrad(0.05),
-}
+OPTIMIZERS = program.OPTIMIZERS | {"rmsprop": xpnet.RMSProp(0.003)}
 PRECISIONS = ("fp32", "tf32", "bf16")
 EXACT, CLOSE = {"rtol": 1e-9, "atol": 1e-11}, {"rtol": 2e-3, "atol": 1e-5}
 """For float64 and float32. Rounding grows from step to step; where a gradient is all rounding, so is Adam's step."""
