@@ -72,7 +72,7 @@ def work(pipe: Connection, name: str) -> None:
                 gc.collect()
                 life = LIVES[kind](ENGINES[name](case))
                 answer = Answer(life.result())
-        except Exception as error:
+        except Exception as error:  # whatever breaks an engine is its result
             traceback.print_exc()
             pipe.send(Wrong(_one_line(error)))
             return  # a GPU's error may stay with the process

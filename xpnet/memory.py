@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from xpnet.data.samples import Samples
     from xpnet.network import MLP
 
-BLOCKS = 11
-"""Of the parameters' size: the gradient, two moments, the last good weights, the best; and while a run is recorded, the
-parameters and moments twice more."""
+TRAINING_BLOCKS = 11
+"""Arrays of the parameters' size: the gradient, two moments, the last good weights, the best; and while a run is
+recorded, the parameters and moments twice more."""
 
 RESERVE = 0.08
 """Of the free memory, for graphs, kernels and what the allocator rounds up."""
@@ -28,7 +28,6 @@ GATHERED_SHARE = 0.25
 BLOCK_BYTES = 2**30
 """The most that the buffers of evaluations take, if they are larger than a batch; the free memory has no say in that,
 for sums over other blocks are rounded otherwise."""
-
 
 WINDOW_BYTES = 2**31
 """The most that windows take: as much page-locked memory of the host is taken beside them."""
@@ -51,7 +50,7 @@ class Plan:
     window: int | None
 
 
-def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Plan:
+def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int, blocks: int) -> Plan:
     """All samples on the device where they fit, else as many as a chunk of steps needs.
 
     Args:
@@ -59,6 +58,7 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Pla
         sets: Whose samples are needed, each once.
         batch: Samples a step.
         chunk: Steps in a chunk, if memory allows.
+        blocks: Arrays of the parameters' size that come beside them.
 
     Raises:
         OutOfMemoryError: Not even a batch fits; the message has the sizes.
@@ -71,8 +71,8 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Pla
     free = device.free_memory
     if free is None:
         return Plan(rows, chunk, gathered, None)
-    blocks = BLOCKS * network.parameters.flat.nbytes
-    usable = int(free * (1 - RESERVE)) - SMALL - blocks
+    copies = blocks * network.parameters.flat.nbytes
+    usable = int(free * (1 - RESERVE)) - SMALL - copies
     gathered = max(1, min(gathered, int(GATHERED_SHARE * usable) // step))
     buffers = buffer_bytes(network, rows, gathered * batch)
     left = usable - buffers
@@ -83,7 +83,7 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int) -> Pla
     if room < batch:
         raise OutOfMemoryError(
             f"{device.name}: got {_size(free)} of free memory, expected more than {_size(free - left)} (of which "
-            f"gradients, moments and copies of the network {_size(blocks)}, buffers of {rows} samples "
+            f"gradients, moments and copies of the network {_size(copies)}, buffers of {rows} samples "
             f"{_size(buffers)}) and {_size(batch * room_of_one)} for the samples of a step; make the batch or the "
             "hidden layers smaller, or take the device cpu."
         )
@@ -98,8 +98,9 @@ def buffer_bytes(network: MLP, rows: int, gathered: int) -> int:
 
 
 def _row(samples: Samples, network: MLP) -> int:
-    targets = 2 * max(1, samples.y.ndim * network.sizes[-1])
-    return row_bytes(samples.x, network.dtype) + targets * network.dtype.itemsize
+    """Bytes of a sample with its target, its label and its weight."""
+    columns = 1 if samples.y.ndim == 1 and network.output == "softmax" else network.sizes[-1]
+    return row_bytes(samples.x, network.dtype) + (2 * columns + 1) * network.dtype.itemsize
 
 
 def _size(count: float) -> str:

@@ -203,13 +203,15 @@ def run(
     config, trainer = task.config, task.trainer
     with preparing:
         training = trainer.prepare(task.train, task.validation)
+    table = None if config.autotune is None else Path(config.autotune)
+    algorithms = b"" if table is None else table.read_bytes()  # it may lie in a folder that is emptied now
     folder = _make_folder(config)
     problem = None
     try:
-        if config.autotune is not None:  # what repeats the run takes the algorithms from its folder
-            table = config.autotune
-            config = dataclasses.replace(config, autotune=str((folder / ALGORITHMS).absolute()))
-            shutil.copyfile(table, folder / ALGORITHMS)
+        own = folder / ALGORITHMS
+        if table is not None:  # what repeats the run takes the algorithms from its folder
+            own.write_bytes(algorithms)
+            config = dataclasses.replace(config, autotune=str(own.absolute()))
         (folder / CONFIG).write_text(_as_toml(config), encoding="utf-8")
         with open(folder / HISTORY, "w", encoding="utf-8", newline="") as file:
             trainer.callbacks = [HistoryFile(file), *callbacks]
@@ -228,6 +230,8 @@ def run(
         save(task.network, folder / MODEL)
         del training  # its copy of the data makes room for the evaluations
         scores = _scores(task)
+        if table is not None and not own.samefile(table):  # with what evaluations have added
+            shutil.copyfile(table, own)
         if config.plot and trainer.history.rows:
             from xpnet.reporting import curves
 

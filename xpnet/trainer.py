@@ -171,7 +171,7 @@ class Trainer:
         """The mean loss and the metric on encoded samples."""
         network, metric = self.network, self.metric
         with network.device:
-            plan = foresee(network, [samples], batch=1, chunk=len(samples))
+            plan = foresee(network, [samples], batch=1, chunk=len(samples), blocks=0)
             feed = Feed(samples, network, self.loss, metric, window=plan.window)
             workspace = Workspace(network, feed, plan.rows)
             loss, value = Evaluation(network, self.loss, metric, samples, feed, workspace).once()

@@ -14,7 +14,7 @@ from xpnet.callbacks import History, Row
 from xpnet.data.batches import Batches
 from xpnet.errors import DivergenceError, XpnetError
 from xpnet.feed import Feed
-from xpnet.memory import foresee
+from xpnet.memory import TRAINING_BLOCKS, foresee
 from xpnet.program import Chunk, Evaluation, Outcome, Program, Workspace, chunk_steps
 from xpnet.schedules import Span
 
@@ -143,7 +143,8 @@ class Training:
 
         shared = validation is not None and validation.shares_arrays(samples)
         sets = [samples] if validation is None or shared else [samples, validation]
-        plan = foresee(network, sets, batch=batch, chunk=chunk_steps(network, batch, per_epoch))
+        chunk = chunk_steps(network, batch, per_epoch)
+        plan = foresee(network, sets, batch=batch, chunk=chunk, blocks=TRAINING_BLOCKS)
         self.chunk = plan.chunk
         self.keeper = Keeper(trainer, self.history, validated=validation is not None)
         feeds = [Feed(part, network, loss, metric, window=plan.window) for part in sets]

@@ -67,7 +67,7 @@ def measure(device: Any, load: Load) -> dict[str, Any]:
         device.synchronize()
     program = training.program
     foreseen = (
-        memory.BLOCKS * network.parameters.flat.nbytes
+        memory.TRAINING_BLOCKS * network.parameters.flat.nbytes
         + memory.buffer_bytes(network, program.workspace.rows, program.gathered * load.batch)
         + load.rows * memory._row(samples, network)
     )

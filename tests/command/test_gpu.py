@@ -46,6 +46,19 @@ def test_algorithms_are_timed_once_and_kept(monkeypatch, command, tmp_path):
     assert read_settings(ended.folder / "config.toml")["autotune"] == str(own.absolute())
 
 
+def test_a_run_repeated_into_its_own_folder_keeps_its_algorithms(monkeypatch, command, tmp_path):
+    install(monkeypatch)
+    folder = tmp_path / "run"
+    assert command(*SMALL, "--autotune", tmp_path / "table.json", "--out", folder).status == 0
+    written, model = (folder / "algorithms.json").read_bytes(), (folder / "model.safetensors").read_bytes()
+    assert written == (tmp_path / "table.json").read_bytes()
+    (tmp_path / "table.json").unlink()
+    ended = command("--config", folder / "config.toml", "--out", folder, "--overwrite", "--quiet", "--json")
+    assert (ended.status, ended.err) == (0, "")
+    assert (folder / "algorithms.json").read_bytes() == written
+    assert (folder / "model.safetensors").read_bytes() == model
+
+
 @pytest.mark.parametrize("content", ["{", "[]", '{"a": 1}', '{"a": "zz"}', '{"a": "' + "0" * 126 + '"}'])
 def test_a_damaged_table_of_algorithms_is_refused(monkeypatch, command, tmp_path, content):
     install(monkeypatch)

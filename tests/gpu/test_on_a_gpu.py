@@ -274,7 +274,7 @@ def with_room_for(device: Any, rows: int, monkeypatch: pytest.MonkeyPatch) -> No
     """As little memory as holds a training with so many of the digits."""
     monkeypatch.setattr(type(device), "block_rows", 64)
     network = xpnet.MLP(SIZES, device=device)
-    blocks = memory.BLOCKS * network.parameters.flat.nbytes
+    blocks = memory.TRAINING_BLOCKS * network.parameters.flat.nbytes
     sample = SIZES[0] + 2 * network.dtype.itemsize
     gathered = 40 * BATCH  # a bound on what is gathered together
     monkeypatch.setattr(type(device), "gathered_bytes", gathered * SIZES[0] * network.dtype.itemsize)
