@@ -135,9 +135,14 @@ def affine_forward(b: Bench) -> None:
     b.k.affine_forward(x, w, biases, out=b.out(b.rows, b.units))
 
 
-def affine_inputs(b: Bench) -> None:
+def affine_product(b: Bench) -> None:
+    x, w = b.given(b.normal(b.rows, b.columns)), b.given(b.normal(b.columns, b.units))
+    b.k.affine_product(x, w, out=b.out(b.rows, b.units))
+
+
+def affine_inputs(b: Bench, **alpha: float) -> None:
     dz, w = b.given(b.normal(b.rows, b.units)), b.given(b.normal(b.columns, b.units))
-    b.k.affine_inputs(dz, w, out=b.out(b.rows, b.columns))
+    b.k.affine_inputs(dz, w, out=b.out(b.rows, b.columns), **alpha)
 
 
 def affine_weights(b: Bench) -> None:
@@ -161,6 +166,12 @@ def activation(b: Bench, *, name: str, slope: bool, in_place: bool = False, dtyp
     getattr(b.k, name)(z, out=out, slope=b.out(b.rows, b.units, dtype=dtype) if slope else None)
 
 
+def exp(b: Bench, *, in_place: bool) -> None:
+    z = b.normal(b.rows, b.units, size=2)
+    z, out = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(b.rows, b.units))
+    b.k.exp(z, out=out)
+
+
 def softmax(b: Bench, *, in_place: bool) -> None:
     z = b.normal(b.rows, b.units, size=3)
     z, out = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(b.rows, b.units))
@@ -174,25 +185,71 @@ def activation_backward(b: Bench, *, in_place: bool, dtype: Any) -> None:
     b.k.activation_backward(dy, slope, out=out)
 
 
-def hidden(b: Bench, *, activation: str, spare: int) -> None:
+def hidden(b: Bench, *, activation: str, spare: int, rate: float = 0.0) -> None:
     """Forward, then backward through the layer above; pre-activations are exact and at least 1/128 from 0."""
     x, w = b.given(b.eighths(b.rows, b.columns)), b.given(b.eighths(b.columns, b.units))
     biases = b.given(b.eighths(b.units) + np.float32(1 / 128))
     buffer = b.device.asarray(np.full((b.rows + spare, b.units), np.nan, b.dtype))
-    y, aux = (
-        b.kept(buffer[: b.rows]),
-        b.k.hidden_aux(buffer, activation=activation, below=b.columns, above=13)[: b.rows],
-    )
-    b.k.hidden_forward(x, w, biases, activation=activation, out=y, aux=aux)
+    options: dict[str, Any] = {"activation": activation, "rate": rate}
+    aux = b.k.hidden_aux(buffer, below=b.columns, above=13, **options)[: b.rows]
+    key = b.given(np.array(54321, np.uint32))
+    b.k.hidden_forward(x, w, biases, key=key, out=b.kept(buffer[: b.rows]), aux=aux, **options)
     dz, above = b.given(b.normal(b.rows, 13)), b.given(b.normal(b.units, 13))
     out, db = b.out(b.rows, b.units), b.out(b.units)
-    b.k.hidden_backward(dz, above, activation=activation, aux=aux, out=out, db=db)
+    b.k.hidden_backward(dz, above, aux=aux, out=out, db=db, **options)
+
+
+def hidden_activation(b: Bench, *, activation: str, in_place: bool, rate: float = 0.0) -> None:
+    """The end of a normalized layer, then backward; z keeps away from 0."""
+    z = b.normal(b.rows, b.units)
+    z = np.where(abs(z) < 1 / 128, np.float32(1 / 128), z)
+    z, y = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(b.rows, b.units))
+    options: dict[str, Any] = {"activation": activation, "rate": rate}
+    aux = b.k.hidden_aux(y, normalized=True, below=b.columns, above=13, **options)
+    b.k.hidden_activation(z, key=b.given(np.array(54321, np.uint32)), out=y, aux=aux, **options)
+    dz, above = b.given(b.normal(b.rows, 13)), b.given(b.normal(b.units, 13))
+    b.k.hidden_backward(dz, above, aux=aux, out=b.out(b.rows, b.units), db=b.out(b.units), **options)
 
 
 def hidden_forward(b: Bench, *, activation: str) -> None:
+    """Without aux, where nothing is dropped."""
     x, w = b.given(b.eighths(b.rows, b.columns)), b.given(b.eighths(b.columns, b.units))
     biases = b.given(b.eighths(b.units))
-    b.k.hidden_forward(x, w, biases, activation=activation, out=b.out(b.rows, b.units))
+    b.k.hidden_forward(x, w, biases, activation=activation, rate=0.5, out=b.out(b.rows, b.units))
+
+
+def normalized(b: Bench, *, into: str) -> dict[str, Any]:
+    """z: (B, O) with gain and shift, and where hat and y go, of which one may be z."""
+    z = b.normal(b.rows, b.units, size=3) + np.float32(1.5)
+    z = b.given(z) if into == "others" else b.changed(z)
+    gain, shift = b.given(b.positive(b.units)), b.given(b.normal(b.units))
+    hat, out = (z if into == where else b.out(b.rows, b.units) for where in ("hat", "out"))
+    return {"z": z, "gain": gain, "shift": shift, "hat": hat, "out": out}
+
+
+def batch_norm(b: Bench, *, into: str) -> None:
+    statistics = {"mean": b.changed(b.normal(b.units)), "variance": b.changed(b.positive(b.units))}
+    b.k.batch_norm(**normalized(b, into=into), **statistics, inverse=b.out(1, b.units))
+
+
+def batch_norm_inference(b: Bench, *, in_place: bool) -> None:
+    z, gain, shift = b.normal(b.rows, b.units, size=3), b.given(b.positive(b.units)), b.given(b.normal(b.units))
+    statistics = {"mean": b.given(b.normal(b.units)), "variance": b.given(b.positive(b.units))}
+    z, out = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(b.rows, b.units))
+    b.k.batch_norm_inference(z, gain, shift, **statistics, out=out)
+
+
+def layer_norm(b: Bench, *, into: str) -> None:
+    b.k.layer_norm(**normalized(b, into=into), inverse=b.out(b.rows, 1))
+
+
+def norm_backward(b: Bench, *, name: str, in_place: bool) -> None:
+    dy, gain, hat = b.normal(b.rows, b.units), b.given(b.positive(b.units)), b.given(b.normal(b.rows, b.units))
+    over_the_batch = name == "batch_norm_backward"
+    inverse = b.given(b.positive(*((1, b.units) if over_the_batch else (b.rows, 1))))
+    options = {"dshift": b.given(b.normal(b.units))} if over_the_batch else {}
+    dy, out = (b.changed(dy),) * 2 if in_place else (b.given(dy), b.out(b.rows, b.units))
+    getattr(b.k, name)(dy, gain, hat=hat, inverse=inverse, dgain=b.out(b.units), out=out, **options)
 
 
 def weights_of(b: Bench, weighted: bool) -> Any:
@@ -211,34 +268,60 @@ def loss(b: Bench, *, name: str, targets: str, weighted: bool = False, in_place:
         "probabilities": lambda: b.rng.dirichlet(np.ones(b.units), b.rows).astype(np.float32),
         "labels": lambda: b.whole(2, *shape).astype(np.float32),
         "numbers": lambda: b.normal(*shape, size=3),
+        "counts": lambda: b.whole(4, *shape).astype(np.float32),
     }
     t, weights = b.given(form[targets]()), weights_of(b, weighted)
     z, dz = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(*shape))
     getattr(b.k, name)(z, t, weights=weights, out=dz, db=b.out(b.units), loss=b.out(), **options)
 
 
-def scored(b: Bench, *, weighted: bool, in_place: bool) -> None:
+def groups_of(b: Bench) -> tuple[int, ...]:
+    """The columns of one, two or three groups, one of them a single column."""
+    return {1: (1,), 7: (4, 1, 2)}.get(b.units, (1, b.units - 1))
+
+
+def classes_of(b: Bench, groups: tuple[int, ...]) -> Any:
+    return b.given(np.stack([b.whole(size, b.rows, dtype=np.int32) for size in groups], axis=1))
+
+
+def grouped_softmax_cross_entropy(b: Bench, *, weighted: bool, in_place: bool, **options: Any) -> None:
+    z, groups = b.normal(b.rows, b.units, size=2), groups_of(b)
+    t, weights = classes_of(b, groups), weights_of(b, weighted)
+    z, dz = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(b.rows, b.units))
+    results = {"out": dz, "db": b.out(b.units), "loss": b.out()}
+    b.k.grouped_softmax_cross_entropy(z, t, groups=groups, weights=weights, **results, **options)
+
+
+def grouped_hits(b: Bench, *, weighted: bool) -> None:
+    z, groups = b.given(b.normal(b.rows, b.units)), groups_of(b)
+    b.k.grouped_hits(z, classes_of(b, groups), groups=groups, weights=weights_of(b, weighted), out=b.out())
+
+
+def scored(b: Bench, *, weighted: bool, in_place: bool, **options: Any) -> None:
     """The loss and the hits, away from ties."""
     z, t = b.normal(b.rows, b.units, size=2), b.given(b.whole(b.units, b.rows, dtype=np.int32))
     z, dz = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(b.rows, b.units))
     sums = {"loss": b.out(), "hits": b.out()}
-    b.k.scored_softmax_cross_entropy(z, t, weights=weights_of(b, weighted), out=dz, db=b.out(b.units), **sums)
+    weights, db = weights_of(b, weighted), b.out(b.units)
+    b.k.scored_softmax_cross_entropy(z, t, weights=weights, out=dz, db=db, **sums, **options)
 
 
 def random_bits(b: Bench) -> None:
     b.k.random_bits(key=b.given(np.array(0xFFFFFFF0, np.uint32)), out=b.out(b.rows, b.units, dtype=np.uint32))
 
 
-def dropout(b: Bench, *, rate: float, slope: bool, in_place: bool) -> None:
+def dropout(b: Bench, *, rate: float, slope: Any, in_place: bool) -> None:
     y, key = b.normal(b.rows, b.units), b.given(np.array(12345, np.uint32))
-    slope_by = b.changed(b.normal(b.rows, b.units)) if slope else None
+    slopes = b.normal(b.rows, b.units)
+    slope_by = b.changed(slopes > 0 if slope is bool else slopes) if slope else None
     y, out = (b.changed(y),) * 2 if in_place else (b.given(y), b.out(b.rows, b.units))
     b.k.dropout(y, key=key, rate=rate, out=out, slope=slope_by)
 
 
 def hits(b: Bench, *, output: str, weighted: bool, labels: bool = False) -> None:
     t = b.whole(2, b.rows, b.units).astype(np.float32) if labels else b.whole(b.units, b.rows, dtype=np.int32)
-    z, weights = b.given(b.normal(b.rows, b.units)), weights_of(b, weighted)
+    # Mostly negative: there the order of an output need not be that of z.
+    z, weights = b.given(b.normal(b.rows, b.units) - np.float32(not labels)), weights_of(b, weighted)
     b.k.hits(z, b.given(t), output=output, weights=weights, out=b.out())
 
 
@@ -259,6 +342,12 @@ def update(b: Bench, *, name: str, slots: int, numbers: dict[str, float], clippe
     rates = {key: None if value is None else b.number(value) for key, value in numbers.items()}
     clip = b.number(0.375) if clipped else None
     getattr(b.k, name)(w, g, *moments, clip=clip, **rates, **options)
+
+
+def max_norm(b: Bench) -> None:
+    w = b.normal(b.columns, b.units)
+    w[:, ::3] *= 4
+    b.k.max_norm(b.changed(w), limit=1.5 * b.columns**0.5)
 
 
 def squared_norm(b: Bench) -> None:
@@ -318,8 +407,10 @@ ADAM = {"size": 0.125, "eps": 0.01}
 BETAS = {"beta1": 0.75, "beta2": 0.875}
 
 UPDATES: dict[str, dict[str, Any]] = {
-    "momentum_update": {"slots": 1, "numbers": RATES, "momentum": 0.75},
-    "nesterov_update": {"slots": 1, "numbers": RATES, "momentum": 0.75},
+    **{
+        name: {"slots": 1, "numbers": RATES, "momentum": 0.75}
+        for name in ("momentum_update", "nesterov_update", "velocity_update", "nesterov_velocity_update")
+    },
     "adam_update": {"slots": 2, "numbers": ADAM, **BETAS},
     "rmsprop_update": {"slots": 1, "numbers": RATES, "alpha": 0.875, "eps": 0.01},
     "adagrad_update": {"slots": 1, "numbers": RATES, "eps": 0.01},
@@ -327,7 +418,8 @@ UPDATES: dict[str, dict[str, Any]] = {
 
 CASES = [
     case("affine_forward"),
-    case("affine_inputs"),
+    case("affine_product"),
+    *(case("affine_inputs", **o) for o in ({}, {"alpha": 1.25})),
     case("affine_weights"),
     *(
         case("affine_weights", call=affine_weights_step, alpha=-0.25, beta=beta, constant=constant)
@@ -336,13 +428,24 @@ CASES = [
     case("affine_biases"),
     *(case(name, call=activation, name=name, **o) for name in ACTIVATIONS for o in each(slope=NO_YES, in_place=NO_YES)),
     *(case(name, call=activation, name=name, slope=True, dtype=bool) for name in ("relu", "linear")),
-    *(case("softmax", **o) for o in each(in_place=NO_YES)),
+    *(case(name, **o) for name in ("softmax", "exp") for o in each(in_place=NO_YES)),
     *(case("activation_backward", **o) for o in each(in_place=NO_YES, dtype=(bool, float))),
     *(
         case("hidden_forward", "hidden_backward", "hidden_aux", call=hidden, **o)
-        for o in each(activation=ACTIVATIONS, spare=(0, 3))
+        for o in each(activation=ACTIVATIONS, spare=(0, 3), rate=(0.0, 0.375))
     ),
     *(case("hidden_forward", **o) for o in each(activation=ACTIVATIONS)),
+    *(
+        case("hidden_activation", "hidden_backward", **o)
+        for o in each(activation=ACTIVATIONS, in_place=NO_YES, rate=(0.0, 0.375))
+    ),
+    *(case(name, into=into) for name in ("batch_norm", "layer_norm") for into in ("others", "hat", "out")),
+    *(case("batch_norm_inference", in_place=in_place) for in_place in NO_YES),
+    *(
+        case(name, call=norm_backward, name=name, in_place=in_place)
+        for name in ("batch_norm_backward", "layer_norm_backward")
+        for in_place in NO_YES
+    ),
     *(
         case(name, call=loss, name=name, targets=targets, **o)
         for name, targets in (
@@ -350,33 +453,56 @@ CASES = [
             ("softmax_cross_entropy", "probabilities"),
             ("sigmoid_cross_entropy", "labels"),
         )
-        for o in each(weighted=NO_YES, in_place=NO_YES)
+        for o in each(weighted=NO_YES, in_place=NO_YES, smoothing=(0.0, 0.2))
     ),
-    case("softmax_cross_entropy", call=loss, name="softmax_cross_entropy", targets="classes", log_smallest=-1.0),
+    *(
+        case("softmax_cross_entropy", call=loss, name="softmax_cross_entropy", log_smallest=-1.0, **o)
+        for o in each(targets=("classes", "probabilities"), smoothing=(0.0, 0.2))
+    ),
+    *(
+        case("sigmoid_cross_entropy", call=loss, name="sigmoid_cross_entropy", targets="labels", weighted=both, **o)
+        for o in ({"largest": 0.75}, {"scale": 1.5, "smoothing": 0.1, "largest": 2.0})
+        for both in NO_YES
+    ),
+    *(
+        case("poisson", call=loss, name="poisson", targets="counts", output="exp", **o)
+        for o in each(weighted=NO_YES, in_place=NO_YES, scale=(None, 0.5))
+    ),
+    *(case("grouped_softmax_cross_entropy", **o) for o in each(weighted=NO_YES, in_place=NO_YES, smoothing=(0.0, 0.2))),
     *(
         case(name, call=loss, name=name, targets="numbers", output=output, weighted=both, in_place=both)
         for name in ("squared_error", "absolute_error", "huber")
         for output in ACTIVATIONS
         for both in NO_YES
     ),
+    *(
+        case(name, call=loss, name=name, targets="numbers", output=output, scale=0.5, weighted=weighted)
+        for name in ("squared_error", "absolute_error", "huber")
+        for output in ("linear", "tanh")
+        for weighted in NO_YES
+    ),
     case("huber", call=loss, name="huber", targets="numbers", output="tanh", delta=0.3),
     *(case("scored_softmax_cross_entropy", call=scored, **o) for o in each(weighted=NO_YES, in_place=NO_YES)),
-    *(case("hits", **o) for o in each(output=("softmax", "linear", "relu", "tanh"), weighted=NO_YES)),
+    case("scored_softmax_cross_entropy", call=scored, weighted=True, in_place=True, smoothing=0.2, log_smallest=-1.0),
+    *(case("hits", **o) for o in each(output=("softmax", "linear", "relu", "gelu"), weighted=NO_YES)),
     *(case("hits", output="sigmoid", labels=True, **o) for o in each(weighted=NO_YES)),
+    *(case("grouped_hits", **o) for o in each(weighted=NO_YES)),
     *(case("squared_errors", **o) for o in each(output=("softmax", *ACTIVATIONS), weighted=NO_YES)),
     case("random_bits"),
-    *(case("dropout", **o) for o in each(rate=(0.0, 0.25, 0.9), slope=NO_YES, in_place=NO_YES)),
+    *(case("dropout", **o) for o in each(rate=(0.0, 0.25, 0.9), slope=(*NO_YES, bool), in_place=NO_YES)),
     case("sgd_update"),
     *(
-        case(name, call=update, name=name, **options, **o)
+        case(name, call=update, name=name, **{**options, "numbers": options["numbers"] | l2}, clipped=clipped)
         for name, options in UPDATES.items()
-        for o in each(l2=(0.0, 0.25), clipped=NO_YES)
+        for l2 in each(l2=(None, 0.25))
+        for clipped in NO_YES
     ),
     *(
         case("adamw_update", call=update, name="adamw_update", slots=2, numbers=ADAM | o, clipped=clipped, **BETAS)
         for o in each(keep=(None, 0.875))
         for clipped in NO_YES
     ),
+    case("max_norm"),
     case("squared_norm"),
     *(case("clip_scale", limit=limit) for limit in (1e3, 0.01)),
     *(
@@ -406,6 +532,20 @@ each_shape = pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_cpu_stays_close_to_the_references_in_float64(device, case, shape):
     for dtype in TOLERANCES:
         assert_same_effects(xpnet.device(device), case, dtype, shape)
+
+
+def cut_into(parts: int) -> Device:
+    """The CPU, which cuts all work into so many parts, some of them empty."""
+    device = xpnet.device("cpu")
+    vars(device)["parts"] = lambda **_: parts
+    return device
+
+
+@each_shape
+@each_case
+def test_kernels_cut_into_parts_stay_close_to_the_references(case, shape):
+    for dtype in TOLERANCES:
+        assert_same_effects(cut_into(3), case, dtype, shape)
 
 
 def test_twins_have_the_signatures_and_defaults_of_their_references():

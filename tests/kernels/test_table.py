@@ -60,7 +60,7 @@ COMPOSITIONS: dict[str, tuple[str, Callable[[Any], None]]] = {
     "the sigmoid in silu": ("sigmoid", lambda k: k.silu(np.ones((2, 2)), out=np.empty((2, 2)))),
     "the plain step in momentum": (
         "sgd_update",
-        lambda k: k.momentum_update(*np.ones((3, 4)), lr=np.array(0.1), momentum=0.5, l2=0.0, clip=None),
+        lambda k: k.momentum_update(*np.ones((3, 4)), lr=np.array(0.1), momentum=0.5, l2=None, clip=None),
     ),
     "the norm in its bound": ("squared_norm", lambda k: k.clip_scale(np.ones(4), limit=1.0, out=np.empty(()))),
     "the output in a metric": (
@@ -126,10 +126,11 @@ def test_a_twin_of_an_unknown_kernel_is_a_type_error(name):
     [
         ("hidden_aux",),
         ("hidden_forward",),
+        ("hidden_activation",),
         ("hidden_backward",),
         ("hidden_aux", "hidden_forward"),
-        ("hidden_forward", "hidden_backward"),
-        ("hidden_aux", "hidden_backward"),
+        ("hidden_aux", "hidden_forward", "hidden_backward"),
+        ("hidden_activation", "hidden_backward"),
     ],
     ids=" and ".join,
 )
@@ -139,13 +140,13 @@ def test_twins_of_a_part_of_a_group_are_a_type_error(names):
 
 
 def test_twins_of_a_whole_group_are_taken():
-    twins = {name: Counting(name) for name in ("hidden_aux", "hidden_forward", "hidden_backward")}
+    twins = {name: Counting(name) for name in ("hidden_aux", "hidden_forward", "hidden_activation", "hidden_backward")}
     k = kernels.on(Twinned(**twins))
     arguments, out = hidden_arguments()
     aux = k.hidden_aux(out, activation="tanh", below=1, above=1)
     k.hidden_forward(*arguments, activation="tanh", out=out, aux=aux)
     k.hidden_backward(np.ones((3, 2)), np.ones((5, 2)), activation="tanh", aux=aux, out=out, db=np.empty(5))
-    assert [twin.calls for twin in twins.values()] == [1, 1, 1]
+    assert [twin.calls for twin in twins.values()] == [1, 1, 1, 1]
 
 
 def test_an_unknown_kernel_is_named():

@@ -19,7 +19,9 @@ TOLERANCE = 1e-7
 MARGIN = 1e-3
 """How far inputs stay from kinks; finite differences reach 1e-5."""
 
-POINTWISE = ("squared_error", "absolute_error", "huber")
+POINTWISE = ("squared_error", "absolute_error", "huber", "poisson")
+NORMS = {"batch_norm": 0, "layer_norm": 1}
+"""With the axis over which they normalize."""
 FLOATS = (np.float32, np.float64)
 
 
@@ -103,13 +105,34 @@ def affine_case(name: str, *shape: int) -> Case:
     return Case(f"{name} of rank {len(shape)}", name, draw)
 
 
+def norm_case(name: str, *shape: int) -> Case:
+    def draw(rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        return [rng.normal(1, 2, shape), rng.uniform(0.5, 2, shape[1]), rng.normal(size=shape[1])], []
+
+    return Case(f"{name} of {shape}", name, draw)
+
+
+def grouped_case(options: dict[str, Any]) -> Case:
+    def draw(rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        t = np.stack([rng.integers(0, size, 4) for size in GROUPS], axis=1)
+        return [rng.normal(0, 2, (4, sum(GROUPS)))], [t]
+
+    label = f"grouped_softmax_cross_entropy {shown(options)}"
+    options = {"groups": GROUPS, **options}
+    return Case(label, "grouped_softmax_cross_entropy", draw, options, ends_the_chain=True)
+
+
+def shown(options: dict[str, Any]) -> str:
+    return ", ".join(key if key == "weights" else f"{key} {value}" for key, value in options.items())
+
+
 def cross_entropy_case(targets: str, columns: int, options: dict[str, Any]) -> Case:
     def draw(rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
         t = rng.integers(0, columns, 4)
         form = {"integer": t, "one-hot": one_hot(t, columns), "soft": probabilities(rng, 4, columns)}
         return [rng.normal(0, 2, (4, columns))], [form[targets]]
 
-    label = f"softmax_cross_entropy of {columns} {targets} {'weighted' if options else ''}"
+    label = f"softmax_cross_entropy of {columns} {targets} {shown(options)}"
     return Case(label, "softmax_cross_entropy", draw, options, ends_the_chain=True)
 
 
@@ -118,24 +141,25 @@ def label_case(targets: str, columns: int, options: dict[str, Any]) -> Case:
         t = rng.uniform(0, 1, (4, columns))
         return [rng.normal(0, 2, (4, columns))], [t.round() if targets == "hard" else t]
 
-    label = f"sigmoid_cross_entropy of {columns} {targets} {'weighted' if options else ''}"
+    label = f"sigmoid_cross_entropy of {columns} {targets} {shown(options)}"
     return Case(label, "sigmoid_cross_entropy", draw, options, ends_the_chain=True)
 
 
 def pointwise_case(name: str, columns: int, options: dict[str, Any]) -> Case:
     output = options.get("output", "linear")
     delta = options.get("delta", 1.0)
-    kinks = {"squared_error": (), "absolute_error": (0.0,), "huber": (-delta, delta)}[name]
+    kinks = {"absolute_error": (0.0,), "huber": (-delta, delta)}.get(name, ())
 
     def draw(rng: np.random.Generator) -> tuple[list[np.ndarray], list[np.ndarray]]:
         z = off(rng.normal(0, 1.5, (4, columns)), 0)
+        if name == "poisson":
+            return [z], [rng.poisson(2, z.shape).astype(float)]
         return [z], [pair(output)[0](z) - off(rng.normal(0, 1.5 * delta, z.shape), *kinks)]
 
-    shown = ", ".join(f"{key} {value}" for key, value in options.items() if key != "weights")
-    label = f"{name} of {columns} {shown} {'weighted' if 'weights' in options else ''}"
-    return Case(label, name, draw, options, ends_the_chain=True)
+    return Case(f"{name} of {columns} {shown(options)}", name, draw, options, ends_the_chain=True)
 
 
+GROUPS = (3, 1, 2)
 WEIGHTINGS: tuple[dict[str, Any], ...] = ({}, {"weights": np.array([0.5, 0.0, 2.0, 1.25])})
 
 CASES = [
@@ -143,6 +167,8 @@ CASES = [
     *(affine_case("affine", *shape) for shape in ((4, 6), (3, 2, 5), (2, 3, 2, 2), (1, 5))),
     *(affine_case(f"affine_{name}", 4, 3, 2) for name in ACTIVATIONS),
     Case("softmax", "softmax", lambda rng: ([rng.normal(0, 2, (4, 5))], [])),
+    Case("exp", "exp", lambda rng: ([rng.normal(size=(4, 5))], [])),
+    *(norm_case(name, *shape) for name in NORMS for shape in ((3, 3), (7, 5))),
     Case("dropout", "dropout", lambda rng: ([rng.normal(size=(4, 5))], []), {"key": 7, "rate": 0.4}),
     Case(
         "l2_penalty",
@@ -152,25 +178,28 @@ CASES = [
         ends_the_chain=True,
     ),
     *(
-        cross_entropy_case(targets, columns, weighting)
+        cross_entropy_case(targets, columns, weighting | smoothing)
         for targets in ("integer", "one-hot", "soft")
         for columns in (2, 5)
         for weighting in WEIGHTINGS
+        for smoothing in ({}, {"smoothing": 0.2})
     ),
+    *(grouped_case(weighting | smoothing) for weighting in WEIGHTINGS for smoothing in ({}, {"smoothing": 0.2})),
     *(
-        label_case(targets, columns, weighting)
+        label_case(targets, columns, weighting | options)
         for targets in ("hard", "soft")
         for columns in (1, 5)
         for weighting in WEIGHTINGS
+        for options in ({}, {"scale": 1.5}, {"smoothing": 0.3}, {"scale": 1.0, "smoothing": 0.1})
     ),
     *(
         pointwise_case(name, columns, weighting | output)
         for name in POINTWISE
         for columns in (1, 5)
         for weighting in WEIGHTINGS
-        for output in ({}, {"output": "sigmoid"})
+        for output in ({}, {"scale": 0.5}, *([] if name == "poisson" else [{"output": "sigmoid"}]))
     ),
-    *(pointwise_case(name, 3, {"output": output}) for name in POINTWISE for output in ACTIVATIONS),
+    *(pointwise_case(name, 3, {"output": output}) for name in POINTWISE[:3] for output in ACTIVATIONS),
     *(
         pointwise_case("huber", 3, weighting | {"delta": delta, "output": output})
         for delta in (0.1, 2.5)
@@ -224,7 +253,7 @@ def nan_like(shape: tuple[int, ...]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax"])
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "softmax", "exp"])
 def test_forward_writes_over_its_input_or_into_out(name, shape):
     forward, _ = pair(name)
     z = np.random.default_rng(1).normal(0, 2, shape)
@@ -237,7 +266,7 @@ def test_forward_writes_over_its_input_or_into_out(name, shape):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@pytest.mark.parametrize("name", [*ACTIVATIONS, "exp"])
 def test_backward_writes_over_its_gradient_or_into_out(name, shape):
     _, backward = pair(name)
     rng = np.random.default_rng(2)
@@ -259,6 +288,19 @@ def test_relu_backward_takes_the_output_in_place_of_the_input(shape):
     plain, y = kernels.relu_backward(dy, z), kernels.relu_forward(z)
     np.testing.assert_array_equal(plain, np.where(z > 0, dy, 0))
     np.testing.assert_array_equal(kernels.relu_backward(dy, y, out=dy), plain)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", NORMS)
+def test_a_normalization_writes_over_its_input_or_into_out(name, shape):
+    rng = np.random.default_rng(3)
+    z, gain, shift = rng.normal(size=shape), rng.normal(size=shape[1]), rng.normal(size=shape[1])
+    before, out, plain = z.copy(), nan_like(shape), pair(name)[0](z, gain, shift)
+    np.testing.assert_array_equal(z, before)
+    assert pair(name)[0](z, gain, shift, out=out) is out
+    np.testing.assert_array_equal(out, plain)
+    assert pair(name)[0](z, gain, shift, out=z) is z
+    np.testing.assert_array_equal(z, plain)
 
 
 @pytest.mark.parametrize("name", ["affine", *(f"affine_{name}" for name in ACTIVATIONS)])
@@ -306,32 +348,58 @@ def plain_huber(r: float, delta: float) -> tuple[float, float]:
     return (r * r / 2, r) if abs(r) <= delta else (delta * (abs(r) - delta / 2), delta * np.sign(r))
 
 
-def plain_loss(name: str, z: np.ndarray, t: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The loss of each sample and its gradient by z, sample by sample. Outputs are linear."""
+def plain_loss(
+    name: str, z: np.ndarray, t: np.ndarray, *, smoothing: float = 0.0, scale: float | None = None, **options: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """The loss of each sample and its gradient by z, sample by sample."""
+    if name == "grouped_softmax_cross_entropy":
+        ends = np.cumsum(options["groups"])[:-1]
+        parts = [
+            plain_loss("softmax_cross_entropy", *both, smoothing=smoothing)
+            for both in zip(np.split(z, ends, axis=1), t.T, strict=True)
+        ]
+        return sum(values for values, _ in parts), np.hstack([slopes for _, slopes in parts])
     if name == "softmax_cross_entropy":
         p, t = softmax(z), t if t.ndim == 2 else one_hot(t, z.shape[1])
+        t = (1 - smoothing) * t + smoothing / z.shape[1]
         return -(t * np.log(p)).sum(axis=1), p - t
     if name == "sigmoid_cross_entropy":
-        p = 1 / (1 + np.exp(-z))
+        p, t = 1 / (1 + np.exp(-z)), (1 - smoothing) * t + smoothing / 2
         values, slopes = -t * np.log(p) - (1 - t) * np.log(1 - p), p - t
+        values = np.minimum(values, options.get("largest", np.inf))
     elif name == "squared_error":
         values, slopes = (z - t) ** 2, 2 * (z - t)
     elif name == "absolute_error":
         values, slopes = np.abs(z - t), np.sign(z - t)
+    elif name == "poisson":
+        y = np.exp(z)
+        values, slopes = t * np.log(t / y) - t + y, y - t
     else:
         both = np.array([plain_huber(r, options.get("delta", 1.0)) for r in (z - t).ravel()])
         values, slopes = both[:, 0].reshape(z.shape), both[:, 1].reshape(z.shape)
-    return values.mean(axis=1), slopes / z.shape[1]
+    scale = 1 / z.shape[1] if scale is None else scale
+    return scale * values.sum(axis=1), scale * slopes
 
 
-LOSS_CASES = {
+LOSS_CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "softmax_cross_entropy of integers": ("softmax_cross_entropy", {}),
+    "softmax_cross_entropy of integers, smoothed": ("softmax_cross_entropy", {"smoothing": 0.2}),
     "softmax_cross_entropy of probabilities": ("softmax_cross_entropy", {}),
+    "softmax_cross_entropy of probabilities, smoothed": ("softmax_cross_entropy", {"smoothing": 0.2}),
+    "grouped_softmax_cross_entropy": ("grouped_softmax_cross_entropy", {}),
+    "grouped_softmax_cross_entropy, smoothed": ("grouped_softmax_cross_entropy", {"smoothing": 0.2}),
     "sigmoid_cross_entropy": ("sigmoid_cross_entropy", {}),
+    "sigmoid_cross_entropy, smoothed and summed": ("sigmoid_cross_entropy", {"smoothing": 0.2, "scale": 1.0}),
+    "sigmoid_cross_entropy with a bound": ("sigmoid_cross_entropy", {"largest": 0.6}),
     "squared_error": ("squared_error", {"output": "linear"}),
+    "squared_error, half of it": ("squared_error", {"output": "linear", "scale": 0.5}),
     "absolute_error": ("absolute_error", {"output": "linear"}),
+    "absolute_error, summed": ("absolute_error", {"output": "linear", "scale": 1.0}),
     "huber": ("huber", {"output": "linear"}),
     "huber of another delta": ("huber", {"output": "linear", "delta": 0.3}),
+    "huber, summed": ("huber", {"output": "linear", "scale": 1.0}),
+    "poisson": ("poisson", {"output": "exp"}),
+    "poisson, summed": ("poisson", {"output": "exp", "scale": 1.0}),
 }
 
 
@@ -344,6 +412,9 @@ def drawn_loss(label: str, rows: int, columns: int, seed: int = 7) -> tuple[str,
         t = rng.integers(0, columns, rows)
     elif "probabilities" in label:
         t = probabilities(rng, rows, columns)
+    elif "grouped" in label:
+        options = {**options, "groups": (columns - 1, 1) if columns > 1 else (1,)}
+        t = np.stack([rng.integers(0, size, rows) for size in options["groups"]], axis=1)
     return name, options, z, t
 
 
@@ -547,7 +618,7 @@ def test_affine_pairs_keep_shape_and_dtype_and_stay_finite(data, name, shape, un
 @given(data=st.data(), label=st.sampled_from(sorted(LOSS_CASES)), rows=SIZE, columns=SIZE, dtype=DTYPE)
 def test_losses_keep_shape_and_dtype_and_stay_finite(data, label, rows, columns, dtype):
     name, options, _, t = drawn_loss(label, rows, columns)
-    z, t = data.draw(arrays(dtype, rows, columns)), t if t.ndim == 1 else t.astype(dtype)
+    z, t = data.draw(arrays(dtype, rows, columns)), t if t.dtype.kind == "i" else t.astype(dtype)
     weights = data.draw(st.none() | arrays(dtype, rows, low=0.25, high=4))
     forward, backward = pair(name)
     assert is_sound(forward(z, t, weights=weights, **options), (), dtype)

@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
 
+import xpnet
 from xpnet import kernels
 from xpnet.devices import Plain
 from xpnet.network import MLP
@@ -109,11 +111,11 @@ def clipped(gradients: list[np.ndarray], limit: float | None) -> list[np.ndarray
 
 def after_steps(net: MLP, options: Any, l2: float, clip_norm: float | None, rates: np.ndarray) -> Any:
     """The update, when it has taken all steps as a training program would have it do."""
-    k, update = net.k, options.bind(net.parameters, l2=l2, clip_norm=clip_norm)
-    table = update.table(np.arange(STEPS), rates)
-    assert tuple(table) == update.columns
+    k, update = net.k, options.bind(net.parameters, decays=bool(l2), clip_norm=clip_norm)
+    table = update.table(np.arange(STEPS), rates, np.full(STEPS, l2))
+    assert set(update.columns) <= set(table)
     for step, layers in enumerate(products()):
-        row = {column: np.array(values[step]) for column, values in table.items()}
+        row = {column: np.array(table[column][step]) for column in update.columns}
         alpha, beta = update.scales(row)
         for i, (x, dz) in enumerate(layers):
             k.affine_biases(dz, out=update.grads.b[i])
@@ -157,18 +159,38 @@ def test_the_padding_between_parameters_stays_zero(options, rule, l2, clip_norm)
         assert not block[padding].any()
 
 
+def first_row(update: Any, l2: float) -> dict[str, np.ndarray]:
+    """The numbers of a first step at a rate of 0.1."""
+    table = update.table(np.arange(1), np.array([0.1]), np.array([l2]))
+    return {column: np.array(table[column][0]) for column in update.columns}
+
+
 @each_optimizer
 def test_without_a_gradient_only_l2_moves_weights_and_nothing_moves_biases(options, rule):
     for l2 in (0.0, 0.3):
         net = network()
         before = net.parameters.flat.copy()
-        update = options.bind(net.parameters, l2=l2, clip_norm=1.0)
-        row = {name: np.array(values[0]) for name, values in update.table(np.arange(1), np.array([0.1])).items()}
-        update.apply(net.k, row)
+        update = options.bind(net.parameters, decays=bool(l2), clip_norm=1.0)
+        update.apply(net.k, first_row(update, l2))
         weights = len(net.parameters.weights)
         np.testing.assert_array_equal(net.parameters.biases, before[weights:])
         moved = net.parameters.weights != before[:weights]
         np.testing.assert_array_equal(moved, (before[:weights] != 0) & (l2 > 0))
+
+
+@each_optimizer
+def test_every_step_has_its_own_penalty(options, rule):
+    net = network()
+    update = options.bind(net.parameters, decays=True, clip_norm=1.0)  # of plain steps, the penalty rides in a product
+    table = update.table(np.arange(3), np.full(3, 0.1), np.array([0.0, 0.3, 0.0]))
+    moved = []
+    for step in range(3):
+        before, state = net.parameters.weights.copy(), [moment.copy() for moment in update.state]
+        update.apply(net.k, {column: np.array(table[column][step]) for column in update.columns})
+        moved.append(not np.array_equal(net.parameters.weights, before))
+        for moment, kept in zip(update.state, state, strict=True):
+            moment[:] = kept
+    assert moved == [False, True, False]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -187,7 +209,7 @@ def test_a_step_rides_in_the_product_of_the_weight_gradient(alpha, beta, constan
 
 def kernel_steps(k: Any) -> dict[str, tuple[int, Callable[..., None]]]:
     """By name, how many moments a kernel has and a call of it at step t (from 1)."""
-    fixed = {"l2": 0.0, "clip": None}
+    fixed = {"l2": None, "clip": None}
 
     def adam_step(update: Any, w: Any, g: Any, m: Any, v: Any, lr: float, t: int, **rest: Any) -> None:
         correction = math.sqrt(1 - 0.999**t)
@@ -198,7 +220,12 @@ def kernel_steps(k: Any) -> dict[str, tuple[int, Callable[..., None]]]:
         "sgd": (0, lambda w, g, lr, t: k.sgd_update(w, g, lr=np.array(lr))),
         "momentum": (1, lambda w, g, v, lr, t: k.momentum_update(w, g, v, lr=np.array(lr), momentum=0.9, **fixed)),
         "nesterov": (1, lambda w, g, v, lr, t: k.nesterov_update(w, g, v, lr=np.array(lr), momentum=0.9, **fixed)),
-        "adam": (2, lambda w, g, m, v, lr, t: adam_step(k.adam_update, w, g, m, v, lr, t, l2=0.0)),
+        "velocity": (1, lambda w, g, v, lr, t: k.velocity_update(w, g, v, lr=np.array(lr), momentum=0.9, **fixed)),
+        "nesterov velocity": (
+            1,
+            lambda w, g, v, lr, t: k.nesterov_velocity_update(w, g, v, lr=np.array(lr), momentum=0.9, **fixed),
+        ),
+        "adam": (2, lambda w, g, m, v, lr, t: adam_step(k.adam_update, w, g, m, v, lr, t, l2=None)),
         "adamw": (2, lambda w, g, m, v, lr, t: adam_step(k.adamw_update, w, g, m, v, lr, t, keep=None)),
         "rmsprop": (
             1,
@@ -231,6 +258,8 @@ LANDSCAPES = {
         ("sgd", "parabola", 0.1, 100),
         ("momentum", "parabola", 0.02, 300),
         ("nesterov", "parabola", 0.02, 300),
+        ("velocity", "parabola", 0.02, 300),
+        ("nesterov velocity", "parabola", 0.02, 300),
         ("adam", "parabola", 0.1, 500),
         ("adamw", "parabola", 0.1, 500),
         ("rmsprop", "parabola", 0.01, 1000),
@@ -238,6 +267,8 @@ LANDSCAPES = {
         ("sgd", "rosenbrock", 0.001, 20000),
         ("momentum", "rosenbrock", 0.0005, 5000),
         ("nesterov", "rosenbrock", 0.0005, 5000),
+        ("velocity", "rosenbrock", 0.0005, 5000),
+        ("nesterov velocity", "rosenbrock", 0.0005, 5000),
         ("adam", "rosenbrock", 0.02, 5000),
         ("adamw", "rosenbrock", 0.02, 5000),
         ("rmsprop", "rosenbrock", 0.002, 10000),
@@ -265,6 +296,59 @@ def test_clip_scale_bounds_the_norm_and_keeps_small_gradients(g, limit, dtype):
     assert (scale == 1) == (norm + 1e-6 <= limit)
 
 
+each_device = pytest.mark.parametrize("device", ["numpy", "cpu"])
+
+
+@each_device
+@pytest.mark.parametrize("l2", [0.0, 0.3])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_velocities_are_those_of_scikit_learn(nesterov, l2, device):
+    rng, momentum = np.random.default_rng(4), 0.8
+    w = rng.normal(size=500)
+    learnt, velocity = w.copy(), np.zeros_like(w)
+    theirs = SGDOptimizer([w], momentum=momentum, nesterov=nesterov)
+    k = kernels.on(xpnet.device(device))
+    update = k.nesterov_velocity_update if nesterov else k.velocity_update
+    for lr in (0.1, 0.1, 0.02, 0.004, 0.3):
+        g, theirs.learning_rate = rng.normal(size=500), lr
+        theirs.update_params([w], [g + l2 * w])
+        penalty = np.array(l2) if l2 else None
+        update(learnt, g, velocity, lr=np.array(lr), momentum=momentum, l2=penalty, clip=None)
+    np.testing.assert_allclose(learnt, w, rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(velocity, theirs.velocities[0], rtol=1e-12, atol=1e-12)
+
+
+@each_device
+def test_adam_without_correction_of_eps_is_scikit_learn_s(device):
+    rng = np.random.default_rng(5)
+    w = rng.normal(size=500)
+    learnt, m, v = w.copy(), np.zeros_like(w), np.zeros_like(w)
+    theirs = AdamOptimizer([w], 0.1, 0.8, 0.95, 0.2)
+    for t in range(1, 6):
+        g = rng.normal(size=500)
+        theirs.update_params([w], [g])
+        size = np.array(0.1 * math.sqrt(1 - 0.95**t) / (1 - 0.8**t))
+        options = {"size": size, "eps": np.array(0.2), "beta1": 0.8, "beta2": 0.95, "l2": None, "clip": None}
+        kernels.on(xpnet.device(device)).adam_update(learnt, g, m, v, **options)
+    np.testing.assert_allclose(learnt, w, rtol=1e-12, atol=1e-12)
+
+
+@each_device
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_max_norm_shortens_long_columns_and_leaves_the_others(dtype, device):
+    w = np.random.default_rng(6).normal(size=(300, 70)).astype(dtype)
+    w[:, ::2] *= 3
+    w[:, 5] = 0
+    before, limit = w.copy(), 20.0
+    kernels.on(xpnet.device(device)).max_norm(w, limit=limit)
+    norms = np.linalg.norm(before.astype(float), axis=0)
+    long = norms > limit
+    assert 0 < long.sum() < 70
+    np.testing.assert_array_equal(w[:, ~long], before[:, ~long])
+    expected = before[:, long] * (limit / norms[long])
+    np.testing.assert_allclose(w[:, long], expected, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
 def test_squared_norm_is_the_sum_of_squares():
     out = np.full((), np.nan)
     kernels.on(Plain()).squared_norm(np.array([1.0, -2.0, 3.0]), out=out)
@@ -274,9 +358,8 @@ def test_squared_norm_is_the_sum_of_squares():
 @each_optimizer
 def test_the_gradient_is_left_as_it_was(options, rule):
     net = network()
-    update = options.bind(net.parameters, l2=0.3, clip_norm=0.5)
+    update = options.bind(net.parameters, decays=True, clip_norm=0.5)
     update.grads.flat[:] = np.random.default_rng(2).normal(size=update.grads.flat.shape)
     before = update.grads.flat.copy()
-    row = {name: np.array(values[0]) for name, values in update.table(np.arange(1), np.array([0.1])).items()}
-    update.apply(net.k, row)
+    update.apply(net.k, first_row(update, 0.3))
     np.testing.assert_array_equal(update.grads.flat, before)

@@ -128,6 +128,11 @@ def gelu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
     xp.add(slope, c, out=slope)
 
 
+def exp(k: Table, z: Array, *, out: Array) -> None:
+    """y = exp(z), an output for counts. `out` may be z."""
+    k.xp.exp(z, out=out)
+
+
 def softmax(k: Table, z: Array, *, out: Array) -> None:
     """y = exp(z - max z) / sum exp(z - max z), row by row. z: (B, O); `out` may be z."""
     xp, row = k.xp, k.scratch("softmax row", (len(z), 1), z.dtype)

@@ -9,15 +9,20 @@ if TYPE_CHECKING:
     from xpnet.kernels.table import Table
 
 
+def affine_product(k: Table, x: Array, w: Array, *, out: Array) -> None:
+    """out = x w. x: (B, I), w: (I, O), out: (B, O), which aliases neither."""
+    k.gemm(x, w, out=out)
+
+
 def affine_forward(k: Table, x: Array, w: Array, b: Array, *, out: Array) -> None:
     """z = x w + b. x: (B, I), w: (I, O), b: (O,), out: (B, O), which aliases none of them."""
-    k.gemm(x, w, out=out)
+    k.affine_product(x, w, out=out)
     k.xp.add(out, b, out=out)
 
 
-def affine_inputs(k: Table, dz: Array, w: Array, *, out: Array) -> None:
-    """dx = dz w^T. dz: (B, O), w: (I, O), out: (B, I), which aliases neither."""
-    k.gemm(dz, w.T, out=out)
+def affine_inputs(k: Table, dz: Array, w: Array, *, alpha: float = 1.0, out: Array) -> None:
+    """dx = alpha dz w^T. dz: (B, O), w: (I, O), out: (B, I), which aliases neither."""
+    k.gemm(dz, w.T, out=out, alpha=alpha)
 
 
 def affine_weights(k: Table, x: Array, dz: Array, *, out: Array, alpha: Any = 1.0, beta: Any = 0.0) -> None:

@@ -14,20 +14,21 @@ BITS = 32
 
 
 def dropout(k: Table, y: Array, *, key: Array, rate: float, out: Array, slope: Array | None = None) -> None:
-    """out = y m / (1 - rate), slope <- slope m / (1 - rate), with m_ij = 1 with probability 1 - rate, else 0.
+    """out = y m / (1 - rate), slope <- slope m, with m_ij = 1 with probability 1 - rate, else 0.
 
-    y: (B, O), key: () uint32, rate from 0 to below 1; `out` may be y. The mean of out is y. (Srivastava et al. 2014,
-    section 10, with the factor at training time.)
+    y: (B, O), key: () uint32, rate from 0 to below 1; `out` may be y. The mean of out is y. The slope, which may be
+    bool, has no factor: the backward product brings it. (Srivastava et al. 2014, section 10, with the factor at
+    training time.)
     """
     xp = k.xp
-    bits = k.scratch("dropout bits", y.shape, np.uint32)
-    factor = k.like("dropout factor", y)
+    bits, kept = k.scratch("dropout bits", y.shape, np.uint32), k.scratch("dropout kept", y.shape, bool)
     k.random_bits(key=key, out=bits)
-    xp.greater_equal(bits, _threshold(rate), out=factor)
-    xp.multiply(factor, 1 / (1 - rate), out=factor)
-    xp.multiply(y, factor, out=out)
+    xp.greater_equal(bits, _threshold(rate), out=kept)
     if slope is not None:
-        xp.multiply(slope, factor, out=slope)
+        xp.multiply(slope, kept, out=slope)
+    factor = k.like("dropout factor", y)
+    xp.multiply(kept, 1 / (1 - rate), out=factor, dtype=y.dtype)
+    xp.multiply(y, factor, out=out)
 
 
 def random_bits(k: Table, *, key: Array, out: Array) -> None:

@@ -36,6 +36,25 @@ def hits(k: Table, z: Array, t: Array, *, output: str, weights: Array | None = N
     _sum(k, right, weights=weights, out=out)
 
 
+def grouped_hits(
+    k: Table, z: Array, t: Array, *, groups: tuple[int, ...], weights: Array | None = None, out: Array
+) -> None:
+    """out: () <- how many samples (or how much weight) have their largest z of every group of columns where t says.
+
+    z: (B, O), t: (B, G) integers, groups: the columns of each group.
+    """
+    xp, rows = k.xp, len(z)
+    right, here = k.scratch("hits", (rows,), bool), k.scratch("hits here", (rows,), bool)
+    largest, start = k.scratch("hits largest", (rows,), np.int64), 0
+    right.fill(True)
+    for i, size in enumerate(groups):
+        xp.argmax(z[:, start : start + size], axis=1, out=largest)
+        xp.equal(largest, t[:, i], out=here)
+        xp.logical_and(right, here, out=right)
+        start += size
+    _sum(k, right, weights=weights, out=out)
+
+
 def squared_errors(k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array) -> None:
     """out: () <- the sum over samples of mean_j (output(z)_ij - t_ij)^2. z, t: (B, O)."""
     xp, error = k.xp, k.like("squared errors", z)

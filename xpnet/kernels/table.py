@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.devices import Array, Device
-from xpnet.kernels import activations, affine, dropout, gather, hidden, losses, metrics, updates
+from xpnet.kernels import activations, affine, dropout, gather, hidden, losses, metrics, normalization, updates
 
 
 def _kernels(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -25,12 +25,12 @@ def _kernels(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 REFERENCE: dict[str, Callable[..., Any]] = {
     name: function
-    for module in (affine, activations, hidden, dropout, losses, metrics, updates, gather)
+    for module in (affine, activations, hidden, normalization, dropout, losses, metrics, updates, gather)
     for name, function in _kernels(module).items()
 }
 
 # Kernels that hand an opaque buffer to each other: a device has twins of all of them or of none.
-GROUPS = (frozenset({"hidden_aux", "hidden_forward", "hidden_backward"}),)
+GROUPS = (frozenset({"hidden_aux", "hidden_forward", "hidden_activation", "hidden_backward"}),)
 
 
 class Table:

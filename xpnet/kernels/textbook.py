@@ -16,6 +16,9 @@ from xpnet.devices import Array, device_of
 from xpnet.kernels.activations import ACTIVATIONS
 from xpnet.kernels.table import Table, on
 
+POINTWISE = {"squared_error": "linear", "absolute_error": "linear", "huber": "linear", "poisson": "exp"}
+"""Losses that are told the output, and the one that is meant if none is named."""
+
 
 def affine_forward(x: Array, w: Array, b: Array, *, out: Array | None = None) -> Array:
     """z = x w + b. x: (B, ...) of any rank, flattened to (B, I); w: (I, O); b: (O,); returns (B, O).
@@ -65,6 +68,77 @@ def softmax_backward(dy: Array, z: Array) -> Array:
     k, (dy, z) = _prepare(dy, z)
     y = softmax_forward(z)
     return y * (dy - k.xp.sum(dy * y, axis=1, keepdims=True))
+
+
+def exp_forward(z: Array, *, out: Array | None = None) -> Array:
+    """y = exp(z), entry by entry. `out` may be z."""
+    k, (z,) = _prepare(z)
+    out = k.device.empty(z.shape, z.dtype) if out is None else out
+    k.exp(z, out=out)
+    return out
+
+
+def exp_backward(dy: Array, z: Array, *, out: Array | None = None) -> Array:
+    """dz = dy exp(z). `out` may be dy."""
+    k, (dy, z) = _prepare(dy, z)
+    out = k.device.empty(dy.shape, dy.dtype) if out is None else out
+    k.activation_backward(dy, exp_forward(z), out=out)
+    return out
+
+
+def batch_norm_forward(z: Array, gain: Array, shift: Array, *, out: Array | None = None) -> Array:
+    """y = gain hat + shift, hat being z less its mean, over its deviation, by columns: (B, O). gain, shift: (O,).
+
+    `out` may be z.
+    """
+    return _batch_norm(z, gain, shift, out)[0]
+
+
+def batch_norm_backward(dy: Array, z: Array, gain: Array, shift: Array) -> tuple[Array, Array, Array]:
+    """dz, dgain and dshift; dz = gain (dy - mean dy - hat mean(dy hat)) / deviation, means by columns. dy: (B, O)."""
+    k, (dy, gain) = _prepare(dy, gain)
+    _, hat, inverse = _batch_norm(z, gain, shift, None)
+    dz, dgain, dshift = (k.device.empty(a.shape, dy.dtype) for a in (dy, gain, gain))
+    k.affine_biases(dy, out=dshift)
+    k.batch_norm_backward(dy, gain, hat=hat, inverse=inverse, dshift=dshift, dgain=dgain, out=dz)
+    return dz, dgain, dshift
+
+
+def layer_norm_forward(z: Array, gain: Array, shift: Array, *, out: Array | None = None) -> Array:
+    """y = gain hat + shift, hat being z less its mean, over its deviation, by rows: (B, O). gain, shift: (O,).
+
+    `out` may be z.
+    """
+    return _layer_norm(z, gain, shift, out)[0]
+
+
+def layer_norm_backward(dy: Array, z: Array, gain: Array, shift: Array) -> tuple[Array, Array, Array]:
+    """dz, dgain and dshift; dz = (d - mean d - hat mean(d hat)) / deviation, d = gain dy, means by rows. dy: (B, O)."""
+    k, (dy, gain) = _prepare(dy, gain)
+    _, hat, inverse = _layer_norm(z, gain, shift, None)
+    dz, dgain, dshift = (k.device.empty(a.shape, dy.dtype) for a in (dy, gain, gain))
+    k.affine_biases(dy, out=dshift)
+    k.layer_norm_backward(dy, gain, hat=hat, inverse=inverse, dgain=dgain, out=dz)
+    return dz, dgain, dshift
+
+
+def _batch_norm(z: Array, gain: Array, shift: Array, out: Array | None) -> tuple[Array, Array, Array]:
+    """y, hat and 1 / deviation: (1, O), by the batch alone: running statistics are thrown away."""
+    k, (z, gain, shift) = _prepare(z, gain, shift)
+    out = k.device.empty(z.shape, z.dtype) if out is None else out
+    hat, inverse = k.device.empty(z.shape, z.dtype), k.device.empty((1, z.shape[1]), z.dtype)
+    mean, variance = (k.device.zeros(gain.shape, z.dtype) for _ in range(2))
+    k.batch_norm(z, gain, shift, mean=mean, variance=variance, hat=hat, inverse=inverse, out=out)
+    return out, hat, inverse
+
+
+def _layer_norm(z: Array, gain: Array, shift: Array, out: Array | None) -> tuple[Array, Array, Array]:
+    """y, hat and 1 / deviation: (B, 1)."""
+    k, (z, gain, shift) = _prepare(z, gain, shift)
+    out = k.device.empty(z.shape, z.dtype) if out is None else out
+    hat, inverse = k.device.empty(z.shape, z.dtype), k.device.empty((len(z), 1), z.dtype)
+    k.layer_norm(z, gain, shift, hat=hat, inverse=inverse, out=out)
+    return out, hat, inverse
 
 
 def l2_penalty_forward(*weights: Array, l2: float) -> Array:
@@ -124,8 +198,8 @@ def _affine_activation_pair(name: str) -> tuple[Callable[..., Array], Callable[.
 def _loss_pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     def run(z: Array, t: Array, weights: Array | None, options: dict[str, Any]) -> tuple[Array, Array]:
         k, (z,) = _prepare(z)
-        if name not in ("softmax_cross_entropy", "sigmoid_cross_entropy"):
-            options = {"output": "linear", **options}
+        if name in POINTWISE:
+            options = {"output": POINTWISE[name], **options}
         t = k.device.asarray(t)
         dz, db, loss = (k.device.empty(shape, z.dtype) for shape in (z.shape, z.shape[1:], ()))
         weights = weights if weights is None else k.device.asarray(weights, z.dtype)
@@ -139,7 +213,9 @@ def _loss_pair(name: str) -> tuple[Callable[..., Array], Callable[..., Array]]:
     def backward(z: Array, t: Array, *, weights: Array | None = None, **options: Any) -> Array:
         return run(z, t, weights, options)[1]
 
-    forward.__doc__ = f"The mean {name} of pre-activations z: (B, O) and targets t; weights: (B,)."
+    forward.__doc__ = (
+        f"The mean {name} of pre-activations z: (B, O) and targets t; weights: (B,), options as of the kernel."
+    )
     backward.__doc__ = f"dz: (B, O), the gradient of the mean {name}."
     return forward, backward
 
@@ -149,7 +225,7 @@ def _publish() -> list[str]:
     pairs: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {}
     for name in ACTIVATIONS:
         pairs[name], pairs[f"affine_{name}"] = _activation_pair(name), _affine_activation_pair(name)
-    for name in ("softmax_cross_entropy", "sigmoid_cross_entropy", "squared_error", "absolute_error", "huber"):
+    for name in ("softmax_cross_entropy", "grouped_softmax_cross_entropy", "sigmoid_cross_entropy", *POINTWISE):
         pairs[name] = _loss_pair(name)
     published = []
     for name, functions in pairs.items():
@@ -163,10 +239,16 @@ def _publish() -> list[str]:
 __all__ = [
     "affine_backward",
     "affine_forward",
+    "batch_norm_backward",
+    "batch_norm_forward",
     "dropout_backward",
     "dropout_forward",
+    "exp_backward",
+    "exp_forward",
     "l2_penalty_backward",
     "l2_penalty_forward",
+    "layer_norm_backward",
+    "layer_norm_forward",
     "softmax_backward",
     "softmax_forward",
     *_publish(),

@@ -1,8 +1,8 @@
-"""Parameter updates, in place over contiguous blocks, in PyTorch's forms.
+"""Parameter updates, in place over contiguous blocks, in PyTorch's forms where nothing else is said.
 
 w: the parameters, g: the gradient of the mean loss (not changed), all of one shape (P,). Rates that change from step
-to step are 0-d arrays of w's dtype, the rest are Python floats. `l2` is added to the gradient as l2 w; `clip` is None
-or a 0-d factor on the gradient, taken before l2 is added.
+to step are 0-d arrays of w's dtype, the rest are Python floats. `l2` is added to the gradient as l2 w; `clip` is a
+factor on the gradient, taken before l2 is added; both are 0-d, or None.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def sgd_update(k: Table, w: Array, g: Array, *, lr: Array) -> None:
 
 
 def momentum_update(
-    k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: float, clip: Array | None
+    k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: Array | None, clip: Array | None
 ) -> None:
     """v <- momentum v + d, w <- w - lr v, with d = clip g + l2 w. (Polyak 1964, as in torch.optim.SGD.)"""
     d = _direction(k, w, g, l2=l2, clip=clip)
@@ -32,7 +32,7 @@ def momentum_update(
 
 
 def nesterov_update(
-    k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: float, clip: Array | None
+    k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: Array | None, clip: Array | None
 ) -> None:
     """v <- momentum v + d, w <- w - lr (d + momentum v), with d = clip g + l2 w. (As in torch.optim.SGD.)"""
     d = _direction(k, w, g, l2=l2, clip=clip)
@@ -42,6 +42,24 @@ def nesterov_update(
     k.xp.multiply(v, momentum, out=ahead)
     k.xp.add(ahead, d, out=ahead)
     k.sgd_update(w, ahead, lr=lr)
+
+
+def velocity_update(
+    k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: Array | None, clip: Array | None
+) -> None:
+    """v <- momentum v - lr d, w <- w + v, with d = clip g + l2 w. (Sutskever et al. 2013, eq. 1; scikit-learn.)"""
+    _velocity(k, w, g, v, lr=lr, momentum=momentum, l2=l2, clip=clip)
+    k.xp.add(w, v, out=w)
+
+
+def nesterov_velocity_update(
+    k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: Array | None, clip: Array | None
+) -> None:
+    """v <- momentum v - lr d, w <- w + momentum v - lr d, with d = clip g + l2 w. (As in scikit-learn.)"""
+    step, ahead = _velocity(k, w, g, v, lr=lr, momentum=momentum, l2=l2, clip=clip), k.like("ahead", w)
+    k.xp.multiply(v, momentum, out=ahead)
+    k.xp.subtract(ahead, step, out=ahead)
+    k.xp.add(w, ahead, out=w)
 
 
 def adam_update(
@@ -55,13 +73,14 @@ def adam_update(
     eps: Array,
     beta1: float,
     beta2: float,
-    l2: float,
+    l2: Array | None,
     clip: Array | None,
 ) -> None:
     """m <- beta1 m + (1 - beta1) d, v <- beta2 v + (1 - beta2) d^2, w <- w - size m / (sqrt(v) + eps).
 
     d = clip g + l2 w; size = lr c / (1 - beta1^t) and eps = c epsilon, with c = sqrt(1 - beta2^t), are the bias
-    corrections of step t (Kingma and Ba 2015, section 2, last lines, with epsilon inside as in torch.optim.Adam).
+    corrections of step t (Kingma and Ba 2015, section 2, last lines, with epsilon inside as in torch.optim.Adam;
+    scikit-learn's has eps = epsilon).
     """
     d = _direction(k, w, g, l2=l2, clip=clip)
     _adam_moments(k, d, m, v, beta1=beta1, beta2=beta2)
@@ -83,7 +102,7 @@ def adamw_update(
     clip: Array | None,
 ) -> None:
     """Adam's update after w <- keep w, keep = 1 - lr l2; None leaves w. (Loshchilov and Hutter 2019, algorithm 2.)"""
-    d = _direction(k, w, g, l2=0.0, clip=clip)
+    d = _direction(k, w, g, l2=None, clip=clip)
     _adam_moments(k, d, m, v, beta1=beta1, beta2=beta2)
     if keep is not None:
         k.xp.multiply(w, keep, out=w)
@@ -99,7 +118,7 @@ def rmsprop_update(
     lr: Array,
     alpha: float,
     eps: float,
-    l2: float,
+    l2: Array | None,
     clip: Array | None,
 ) -> None:
     """v <- alpha v + (1 - alpha) d^2, w <- w - lr d / (sqrt(v) + eps). (Hinton 2012, lecture 6e.)"""
@@ -112,13 +131,27 @@ def rmsprop_update(
 
 
 def adagrad_update(
-    k: Table, w: Array, g: Array, v: Array, *, lr: Array, eps: float, l2: float, clip: Array | None
+    k: Table, w: Array, g: Array, v: Array, *, lr: Array, eps: float, l2: Array | None, clip: Array | None
 ) -> None:
     """v <- v + d^2, w <- w - lr d / (sqrt(v) + eps). (Duchi, Hazan and Singer 2011, figure 1.)"""
     d, t = _direction(k, w, g, l2=l2, clip=clip), k.like("square", w)
     k.xp.multiply(d, d, out=t)
     k.xp.add(v, t, out=v)
     _scaled_step(k, w, d, v, lr=lr, eps=eps)
+
+
+def max_norm(k: Table, w: Array, *, limit: float) -> None:
+    """w_j <- w_j min(1, limit / |w_j|) for each column j of w: (I, O), the weights into one unit.
+
+    (Srivastava et al. 2014, section 5.1.)
+    """
+    xp, square, factor = k.xp, k.like("max_norm", w), k.scratch("max_norm factor", (w.shape[1],), w.dtype)
+    xp.multiply(w, w, out=square)
+    xp.sum(square, axis=0, out=factor)
+    xp.sqrt(factor, out=factor)
+    xp.maximum(factor, limit, out=factor)
+    xp.divide(limit, factor, out=factor)
+    xp.multiply(w, factor, out=w)
 
 
 def squared_norm(k: Table, x: Array, *, out: Array) -> None:
@@ -137,12 +170,12 @@ def clip_scale(k: Table, g: Array, *, limit: float, out: Array) -> None:
     k.xp.minimum(out, 1, out=out)
 
 
-def _direction(k: Table, w: Array, g: Array, *, l2: float, clip: Array | None) -> Array:
+def _direction(k: Table, w: Array, g: Array, *, l2: Array | None, clip: Array | None) -> Array:
     """clip g + l2 w, in scratch memory, or g itself where it is just that."""
-    if clip is None and l2 == 0.0:
+    if clip is None and l2 is None:
         return g
     d = k.like("direction", g)
-    if l2 == 0.0:
+    if l2 is None:
         k.xp.multiply(g, clip, out=d)
         return d
     k.xp.multiply(w, l2, out=d)
@@ -152,6 +185,17 @@ def _direction(k: Table, w: Array, g: Array, *, l2: float, clip: Array | None) -
         g = clipped
     k.xp.add(d, g, out=d)
     return d
+
+
+def _velocity(
+    k: Table, w: Array, g: Array, v: Array, *, lr: Array, momentum: float, l2: Array | None, clip: Array | None
+) -> Array:
+    """v <- momentum v - lr d; lr d."""
+    d, step = _direction(k, w, g, l2=l2, clip=clip), k.like("step", w)
+    k.xp.multiply(d, lr, out=step)
+    k.xp.multiply(v, momentum, out=v)
+    k.xp.subtract(v, step, out=v)
+    return step
 
 
 def _adam_moments(k: Table, d: Array, m: Array, v: Array, *, beta1: float, beta2: float) -> None:
