@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import threading
 
 import numpy as np
 import pytest
+import scipy.sparse
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import xpnet
 from xpnet import kernels
-from xpnet.devices.cpu import nodes, tape
+from xpnet.devices.cpu import tape
+from xpnet.devices.cpu.nodes import products
 from xpnet.errors import DeviceError
+from xpnet.kernels import ACTIVATIONS
 
 THREADS = (1, 2, 3)
 SHAPES = (
@@ -79,22 +86,35 @@ def test_hidden_layers_cut_into_parts_are_the_references(activation, shape, thre
 
 
 @pytest.mark.parametrize("threads", THREADS)
-@pytest.mark.parametrize("rows", [3, 700, 5000])
-def test_losses_hits_and_gathers_cut_into_parts_are_the_references(rows, threads):
-    z, t = normal(rows, 10), np.random.default_rng(0).integers(0, 10, rows).astype(np.int32)
+@pytest.mark.parametrize("shape", [(3, 10), (700, 10), (5000, 10), (9, 5000)], ids=str)
+def test_losses_hits_and_gathers_cut_into_parts_and_blocks_are_the_references(shape, threads):
+    (rows, columns), rng = shape, np.random.default_rng(0)
+    z, t = normal(rows, columns), rng.integers(0, columns, rows).astype(np.int32)
+    labels, pairs = (normal(rows, columns) > 0).astype(np.float32), np.stack([t // 2, t % 3], axis=1)
+    groups = (columns - 3, 3)
     source = np.random.default_rng(1).integers(0, 256, (1000, 50)).astype(np.uint8)
     index = np.random.default_rng(2).integers(0, 1000, rows)
     results = []
     for k in (kernels.on(cpu(threads)), kernels.on(xpnet.device("numpy"))):
-        dz, db, p, x = np.empty_like(z), np.empty(10, np.float32), np.empty_like(z), np.empty((rows, 50), np.float32)
-        loss, hits, norm = (np.empty((), np.float32) for _ in range(3))
-        k.softmax_cross_entropy(z, t, out=dz, db=db, loss=loss)
+        for name, targets, options in (
+            ("softmax_cross_entropy", t, {}),
+            ("softmax_cross_entropy", labels, {"smoothing": 0.1}),
+            ("grouped_softmax_cross_entropy", pairs, {"groups": groups}),
+            ("sigmoid_cross_entropy", labels, {}),
+            ("huber", labels, {"output": "linear"}),
+        ):
+            dz, db, loss = np.full_like(z, np.nan), np.full(columns, np.nan, np.float32), np.empty((), np.float32)
+            getattr(k, name)(z, targets, out=dz, db=db, loss=loss, **options)
+            results += [dz, db, loss]
+        p, x = np.full_like(z, np.nan), np.full((rows, 50), np.nan, np.float32)
+        hits, norm = (np.empty((), np.float32) for _ in range(2))
         k.hits(z, t, output="softmax", out=hits)
         k.softmax(z, out=p)
         k.gather(source, index, scale=1 / 255, shift=np.full(50, 0.5, np.float32), out=x)
         k.squared_norm(z.reshape(-1), out=norm)
-        results.append((dz, db, p, x, loss, hits, norm))
-    for actual, expected in zip(*results, strict=True):
+        results += [hits, p, x, norm]
+    half = len(results) // 2
+    for actual, expected in zip(results[:half], results[half:], strict=True):
         assert_close(actual, expected)
 
 
@@ -204,11 +224,11 @@ def test_a_system_without_more_threads_is_told_of(monkeypatch):
     device = cpu(2)
     monkeypatch.setattr(tape.threading, "Thread", Refused)
     with pytest.raises(DeviceError, match="OMP_NUM_THREADS"):
-        device.gemm(normal(300, 300), normal(300, 300), out=normal(300, 300))
+        device.gemm(normal(400, 400), normal(400, 400), out=normal(400, 400))
 
 
 def test_a_tile_is_small_enough_for_the_products_without_packing():
-    assert np.prod(nodes.TILE) <= 1e6
+    assert np.prod(products.TILE) <= 1e6
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
@@ -223,16 +243,92 @@ def test_predictions_are_the_same_whatever_lies_how(dtype, rows):
         np.testing.assert_allclose(network.predict_proba(samples), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_a_step_of_a_classifier_is_made_of_compiled_nodes_alone(monkeypatch, optimizer):
+RNG = np.random.default_rng(0)
+BYTES, NUMBERS = RNG.integers(0, 256, (100, 20)).astype(np.uint8), RNG.normal(size=(100, 20))
+FEW = scipy.sparse.random_array((100, 20), density=0.05, format="csr", rng=RNG)
+CLASSES, LABELS, WEIGHTS = RNG.integers(0, 5, 100), RNG.integers(0, 2, (100, 5)), RNG.uniform(0.5, 2, 100)
+SCORES, COUNTS = RNG.normal(size=(100, 5)), RNG.poisson(2, (100, 5)).astype(float)
+SHIFTED = xpnet.data.InputTransform(1 / 255, np.full(20, 0.5))
+STANDARDIZED = xpnet.data.InputTransform(np.full(20, 1 / 255), np.full(20, 0.5))
+KEEN = {"clip_norm": 1.0, "max_norm": 2.0, "l2": 1e-3}
+
+TRAININGS: dict[str, tuple[np.ndarray, dict, dict]] = {
+    **{f"{name}": (CLASSES, {"activations": name}, {"dropout": 0.2}) for name in ACTIVATIONS},
+    **{
+        f"{activation} with {name} normalization": (CLASSES, {"activations": activation, "normalization": name}, {})
+        for activation in ("relu", "tanh")
+        for name in ("batch", "layer")
+    },
+    **{name: (CLASSES, {}, {"optimizer": name, **KEEN}) for name in ("sgd", "adam", "adamw", "rmsprop", "adagrad")},
+    "nesterov": (CLASSES, {}, {"optimizer": xpnet.SGD(0.1, momentum=0.9, nesterov=True), "l2": 1e-3}),
+    "smoothed labels": (CLASSES, {}, {"label_smoothing": 0.1}),
+    "two classes": (CLASSES % 2, {"sizes": (20, 16, 1), "output": "sigmoid"}, {"label_smoothing": 0.1}),
+    "several labels": (LABELS, {"output": "sigmoid"}, {}),
+    "probabilities": (RNG.dirichlet(np.ones(5), 100), {}, {}),
+    "counts": (COUNTS, {"output": "exp"}, {}),
+    **{
+        f"{loss} of {output}": (SCORES, {"output": output}, {"loss": loss})
+        for loss in ("mse", "mae", "huber")
+        for output in ("linear", "sigmoid")
+    },
+    "in double precision": (CLASSES, {"dtype": "float64"}, {"dropout": 0.2}),
+}
+
+
+def refuse(self, call):
+    raise AssertionError("a call of Python is recorded")
+
+
+@pytest.mark.parametrize("weights", [None, WEIGHTS], ids=["", "weighted"])
+@pytest.mark.parametrize(("y", "network", "training"), TRAININGS.values(), ids=TRAININGS)
+def test_a_training_is_made_of_compiled_nodes_alone(monkeypatch, y, network, training, weights):
     """A call of Python on the tape costs a hundred microseconds and keeps a run from being repeated with strides."""
-
-    def refuse(self, call):
-        raise AssertionError("a call of Python is recorded")
-
     monkeypatch.setattr(tape.Tape, "append_call", refuse)
-    rng = np.random.default_rng(0)
-    x, y = rng.integers(0, 256, (100, 20)).astype(np.uint8), rng.integers(0, 5, 100)
+    options = {"sizes": (20, 16, 5), **network}
+    trainer = xpnet.Trainer(xpnet.MLP(options.pop("sizes"), **options), batch_size=8, epochs=2, **training)
+    history = trainer.fit(NUMBERS, y, sample_weight=weights, validation=0.2)
+    assert np.isfinite(history.step_losses).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "transform"),
+    [(BYTES, SHIFTED), (BYTES, STANDARDIZED), (FEW, SHIFTED), (FEW, STANDARDIZED), (NUMBERS, STANDARDIZED)],
+    ids=["bytes", "standardized bytes", "sparse", "standardized sparse", "numbers"],
+)
+def test_samples_are_gathered_by_compiled_nodes_alone(monkeypatch, x, transform):
+    monkeypatch.setattr(tape.Tape, "append_call", refuse)
     network = xpnet.MLP((20, 16, 5))
-    network.transform = xpnet.data.InputTransform(1 / 255)
-    xpnet.Trainer(network, optimizer=optimizer, batch_size=8, epochs=2).fit(x, y, validation=0.2)
+    network.transform = transform
+    xpnet.Trainer(network, batch_size=8, epochs=2).fit(x, CLASSES, validation=0.2)
+    assert np.isfinite(network.predict_proba(x)).all()
+
+
+COMPILE = """
+import numpy as np
+import xpnet
+from xpnet.devices.cpu.nodes import activations, compiling, losses, products
+
+xpnet.device("cpu")
+single, double = np.dtype(np.float32), np.dtype(np.float64)
+nodes = [
+    compiling.compiled(activations.activation, name, dtype)
+    for name, dtype in (("tanh", single), ("tanh", double), ("elu", single))
+]
+nodes.append(compiling.compiled(products.backward_by_output, single, single))
+nodes.append(compiling.compiled(losses.pointwise, "huber", single))
+print([node.cache_hits for node in nodes])
+"""
+
+
+def test_machine_code_is_found_on_disk_again(tmp_path):
+    """Of each node in files of its own: a node that closed over a function would be compiled anew by each process."""
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    hits = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        hits.append(json.loads(done.stdout))
+    assert hits == [[0] * 5, [1] * 5]
+    assert len(list(tmp_path.rglob("*-float*.nbi"))) == 5

@@ -12,8 +12,9 @@ from joblib import cpu_count
 from threadpoolctl import LibController, ThreadpoolController
 
 from xpnet.devices.base import Array
-from xpnet.devices.cpu import native, nodes
-from xpnet.devices.cpu.nodes import constant
+from xpnet.devices.cpu import native
+from xpnet.devices.cpu.nodes import products
+from xpnet.devices.cpu.nodes.compiling import Kind, compiled, constant
 from xpnet.devices.cpu.tape import Replay, Tape
 from xpnet.devices.cpu.twins import TWINS
 from xpnet.devices.plain import Plain
@@ -21,7 +22,7 @@ from xpnet.devices.plain import Plain
 PRODUCT_WORK = 2**16
 """Multiply-adds that are worth a thread."""
 
-LOOP_WORK = 2**14
+LOOP_WORK = 2**13
 """Numbers read or written that are worth a thread."""
 
 MOST_THREADS = 64
@@ -73,24 +74,28 @@ class Cpu(Plain):
         super().__init__("cpu", TWINS)
         self.threads = min(cpu_count(), MOST_THREADS, *(library.get_num_threads() or 1 for library in _libraries()))
         self._tape: Tape | None = None
+        self._work = 0
         self._at_work = False
 
     def parts(self, *, products: int = 0, numbers: int = 0) -> int:
-        """Into how many parts work is cut: so many multiply-adds, and numbers read or written."""
+        """Into how many parts the work of the next node is cut: so many multiply-adds, and numbers read or written."""
         threads = 1 if self._at_work else self.threads  # a kernel that is not compiled calls one that is
-        return max(1, min(threads, products // PRODUCT_WORK + numbers // LOOP_WORK))
+        work = products // PRODUCT_WORK + numbers // LOOP_WORK
+        self._work += work
+        return max(1, min(threads, work))
 
-    def do(self, factory: Callable[..., Any], *arguments: Any, kinds: Sequence[np.dtype], parts: int = 1) -> None:
+    def do(self, factory: Callable[..., Any], *arguments: Any, kinds: Sequence[Kind], parts: int = 1) -> None:
         """A node on these arguments: at once, or on the tape where a run is recorded.
 
         Args:
             factory: From `nodes`, which says what the arguments are.
             arguments: C-contiguous arrays or integers.
-            kinds: The dtypes that the node is compiled for.
+            kinds: What the node is compiled for.
             parts: Into how many the work is cut.
         """
         tape = Tape() if self._tape is None else self._tape
-        tape.append(nodes.compiled(factory, *kinds).address, parts, *arguments)
+        tape.append(compiled(factory, *kinds).address, parts, *arguments, work=self._work)
+        self._work = 0
         if self._tape is None:
             self._replay(Replay(tape))
 
@@ -99,17 +104,17 @@ class Cpu(Plain):
         kinds, transpose_a, transpose_b = (out.dtype,), not a.flags.c_contiguous, not b.flags.c_contiguous
         scales = constant(alpha, out.dtype), constant(beta, out.dtype)
         parts, blas = self.parts(products=a.size * b.shape[1]), native.blas(out.dtype)
-        if transpose_a or transpose_b or nodes.many_rows(out, parts):
+        if transpose_a or transpose_b or products.many_rows(out, parts):
             left, right = (array.T if turned else array for array, turned in ((a, transpose_a), (b, transpose_b)))
             turned = int(transpose_a), int(transpose_b)
-            self.do(nodes.product, left, right, out, *scales, *turned, *blas, kinds=kinds, parts=parts)
+            self.do(products.product, left, right, out, *scales, *turned, *blas, kinds=kinds, parts=parts)
         else:
             key = (parts * out.shape[0], out.shape[1]), out.dtype.char
             if key not in self._products:
                 self._products[key] = self.empty(*key)
             sums = self._products[key]
-            self.do(nodes.product_of_part, a, b, sums, *blas, kinds=kinds, parts=parts)
-            self.do(nodes.sum_of_products, sums, out, *scales, kinds=kinds, parts=parts)
+            self.do(products.product_of_part, a, b, sums, *blas, kinds=kinds, parts=parts)
+            self.do(products.sum_of_products, sums, out, *scales, kinds=kinds, parts=parts)
         return out
 
     def scheduled(self, kernel: Callable[..., Any]) -> Callable[..., Any]:

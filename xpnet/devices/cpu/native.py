@@ -93,6 +93,25 @@ def pointer(typing: Any, address: Any, kind: Any) -> Any:
 
 
 @intrinsic
+def bits_of(typing: Any, value: Any) -> Any:
+    """The bits of a float32 or float64 as a whole number of the same size."""
+    return _reinterpreted(value, types.int32 if value == types.float32 else types.int64)
+
+
+@intrinsic
+def number_of(typing: Any, bits: Any) -> Any:
+    """The float32 or float64 that has the bits of a whole number of the same size."""
+    return _reinterpreted(bits, types.float32 if bits == types.int32 else types.float64)
+
+
+def _reinterpreted(value: Any, result: Any) -> tuple[Any, Any]:
+    def generate(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], context.get_value_type(result))
+
+    return result(value), generate
+
+
+@intrinsic
 def call(typing: Any, function: Any, arguments: Any, part: Any, parts: Any) -> Any:
     """function(arguments, part, parts): a node of a tape, by its address."""
 
@@ -230,7 +249,7 @@ def wait_for(counter, count, yield_to):
 
 @compiled(types.void(*[types.int64] * 9))
 def walk(words, strides, desk, counter, yield_to, length, count, part, threads):
-    """One thread's way along the tape, `count` times."""
+    """One thread's way along the tape, `count` times: of each node the parts part, part + threads and so on."""
     met = 0
     for s in range(count):
         for i in range(length):
@@ -239,7 +258,8 @@ def walk(words, strides, desk, counter, yield_to, length, count, part, threads):
             if part < parts:
                 for w in range(ARGUMENTS, WORDS):
                     store(desk, w, word(node, w) + s * word(stride, w))
-                call(word(node, 0), desk + ARGUMENTS * WORD, part, parts)
+                for p in range(part, parts, threads):
+                    call(word(node, 0), desk + ARGUMENTS * WORD, p, parts)
             if threads > 1:
                 met += threads
                 add(counter, 1)

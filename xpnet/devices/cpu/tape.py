@@ -18,6 +18,9 @@ import numpy as np
 from xpnet.devices.cpu.native import WORDS, walk, yield_function
 from xpnet.errors import DeviceError
 
+TEAM_WORK = 256
+"""What is worth starting threads for, a millisecond's work: they begin when the system has processors for them."""
+
 NOBODY_WAITS = 2**62
 """A count that nobody's comes up to."""
 
@@ -25,13 +28,19 @@ _Callback = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64, ctypes.c_int6
 
 
 class Tape:
-    """Nodes in the order of their recording."""
+    """Nodes in the order of their recording.
+
+    Attributes:
+        calls_python: Whether there is a node that calls Python.
+        work: Of all nodes, in units of what is worth a thread that is there anyway.
+    """
 
     def __init__(self) -> None:
         self._nodes: list[list[int]] = []
         self._kept: list[Any] = []  # what the addresses on the tape belong to
         self._error: BaseException | None = None
         self.calls_python = False
+        self.work = 0
 
     @property
     def words(self) -> np.ndarray:
@@ -41,14 +50,16 @@ class Tape:
             row[: len(node)] = node
         return words
 
-    def append(self, function: int, parts: int, *arguments: Any) -> None:
+    def append(self, function: int, parts: int, *arguments: Any, work: int = 0) -> None:
         """A node: the compiled function's address, and its arguments.
 
         Args:
             function: f(address of the arguments, part, parts).
             parts: Into how many the work is cut.
             arguments: C-contiguous arrays (their address, then their lengths) or integers.
+            work: As above.
         """
+        self.work += work
         node = [function, parts]
         for argument in arguments:
             if isinstance(argument, np.ndarray):
@@ -86,7 +97,8 @@ class Replay:
     def __init__(self, tape: Tape, strides: np.ndarray | None = None, count: int = 1) -> None:
         self._tape, self._words, self._count = tape, tape.words, count
         self._strides = np.zeros_like(self._words) if strides is None else strides
-        self._threads = int(self._words[:, 1].max(initial=1))
+        # How the work is cut never depends on how much there is: one thread does the parts of all, with the same bits.
+        self._threads = int(self._words[:, 1].max(initial=1)) if tape.work * count >= TEAM_WORK else 1
         # Of each thread the node at hand, and the counter, on pages of their own.
         self._desks = np.zeros((self._threads + 1, 512), np.int64)
 

@@ -1,4 +1,4 @@
-"""Nodes that change parameters, or sum over them: loops over one part of flat blocks. As in `nodes`."""
+"""Nodes that change parameters, or sum over them: loops over one part of flat blocks, but for `max_norm`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import math
 
 from numba import types
 
-from xpnet.devices.cpu.native import matrix, number
-from xpnet.devices.cpu.nodes import vector_part
+from xpnet.devices.cpu.native import matrix, number, vector
+from xpnet.devices.cpu.nodes.parts import rows_part, sum_rows, vector_part
 
 
 def sgd_update(kind):
@@ -58,6 +58,43 @@ def nesterov_update(kind):
             d = g[i] * clip + l2 * w[i]
             v[i] = momentum * v[i] + d
             w[i] -= lr * (d + momentum * v[i])
+
+    return node
+
+
+def velocity_update(kind):
+    """v <- momentum v - lr d, w <- w + v, with d = clip g + l2 w. Words: as for momentum_update."""
+
+    def node(arguments, part, parts):
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
+        lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        for i in range(w.shape[0]):
+            v[i] = momentum * v[i] - lr * (g[i] * clip + l2 * w[i])
+            w[i] += v[i]
+
+    return node
+
+
+def nesterov_velocity_update(kind):
+    """v <- momentum v - lr d, w <- w + momentum v - lr d. Words: as for momentum_update."""
+
+    def node(arguments, part, parts):
+        w, g, v = (
+            vector_part(arguments, 0, kind, part, parts),
+            vector_part(arguments, 2, kind, part, parts),
+            vector_part(arguments, 4, kind, part, parts),
+        )
+        lr, momentum = number(arguments, 6, kind), number(arguments, 7, kind)
+        l2, clip = number(arguments, 8, kind), number(arguments, 9, kind)
+        for i in range(w.shape[0]):
+            step = lr * (g[i] * clip + l2 * w[i])
+            v[i] = momentum * v[i] - step
+            w[i] += momentum * v[i] - step
 
     return node
 
@@ -138,5 +175,46 @@ def squared_norm(kind):
         for i in range(x.shape[0]):
             total += x[i] * x[i]
         sums[part, 0] = total
+
+    return node
+
+
+def clip_factor(kind):
+    """scale <- min(1, limit / (sqrt(scale) + 1e-6)), from the square of a norm. Words: scale, limit."""
+
+    def node(arguments, part, parts):
+        scale, limit = vector(arguments, 0, kind), number(arguments, 2, kind)
+        factor = limit / (math.sqrt(scale[0]) + kind(1e-6))
+        scale[0] = kind(1) if factor > 1 else factor
+
+    return node
+
+
+def squares_by_column(kind):
+    """sums[part] <- the sum of w^2 by columns over the part's rows. Words: w, sums."""
+
+    def node(arguments, part, parts):
+        w, sums = rows_part(arguments, 0, kind, part, parts), matrix(arguments, 3, kind)[part]
+        sums[:] = kind(0)
+        for row in w:
+            for j in range(row.shape[0]):
+                sums[j] += row[j] * row[j]
+
+    return node
+
+
+def bounded_columns(kind):
+    """w_j <- w_j min(1, limit / |w_j|) for columns j, from their parts' squares. Words: w, sums, factors, limit."""
+
+    def node(arguments, part, parts):
+        w, sums = rows_part(arguments, 0, kind, part, parts), matrix(arguments, 3, kind)
+        factors, limit = matrix(arguments, 6, kind)[part], number(arguments, 9, kind)
+        sum_rows(sums, factors)
+        for j in range(factors.shape[0]):
+            norm = math.sqrt(factors[j])
+            factors[j] = limit / (limit if norm < limit else norm)
+        for row in w:
+            for j in range(row.shape[0]):
+                row[j] *= factors[j]
 
     return node
