@@ -258,6 +258,8 @@ def test_every_kernel_of_a_step_is_timed_and_launches_are_counted(live, monkeypa
     # By the output, each of the two hidden layers takes its slope, and its bias's sum, in a launch of its own.
     assert launches["fp32, ReLU by the output"] == launches["fp32"] + 2
     assert launches["fp32"] == launches["tf32"] < launches["bf16"]
+    more = {name: found[f"fp32, {name}"]["8"]["launches"] - launches["fp32"] for name in kernels.REGULARIZED}
+    assert more == {"dropout": 4, "batch normalization": 8, "layer normalization": 10}
     called = [call["kernel"] for call in steps["fp32"]["calls"]]
     assert called.count("hidden_forward") == called.count("hidden_backward") == 2
     assert called[-1] == "sgd_update"
@@ -270,11 +272,15 @@ def test_every_kernel_of_a_step_is_timed_and_launches_are_counted(live, monkeypa
 
 
 def test_what_memory_foresees_is_held_against_the_pools(live, monkeypatch):
-    monkeypatch.setattr(memory, "LOADS", (memory.Load((24, 16, 4), 8, 64, "adam"),))
-    (row,) = live(memory.run)["trainings"]
-    assert 0 < row["taken"] <= row["foreseen"]
-    assert row["window"] is None
-    assert "| 24-16-4, batch 8, 64 samples, adam |" in section("memory", {"trainings": [row]})
+    loads = [memory.Load((24, 16, 4), 8, 64, "adam", **o) for o in ({}, {"normalization": "batch", "dropout": 0.5})]
+    monkeypatch.setattr(memory, "LOADS", loads)
+    rows = live(memory.run)["trainings"]
+    for row in rows:
+        assert 0 < row["taken"] <= row["foreseen"]
+        assert row["window"] is None
+    text = section("memory", {"trainings": rows})
+    assert "| 24-16-4, batch 8, 64 samples, adam |" in text
+    assert "| 24-16-4, batch 8, 64 samples, adam, batch normalization, dropout 0.5 |" in text
 
 
 def test_mnist_is_trained_and_its_waits_are_counted(live, monkeypatch):

@@ -30,9 +30,16 @@ BEYOND_CACHE = 2**28
 MOST_COPIES = 64
 ENDING = 8.0
 
+REGULARIZED: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.5},
+    "batch normalization": {"normalization": "batch"},
+    "layer normalization": {"normalization": "layer"},
+}
+"""By their names, what training may do besides; each takes launches more."""
+
 
 def run(notes: Notes) -> None:
-    """For each batch size; then the hidden layers in their other form, and the other precisions."""
+    """For each batch size; the hidden layers in their other form; the other precisions; and with regularization."""
     import xpnet
 
     device = xpnet.device("cuda")
@@ -59,6 +66,15 @@ def run(notes: Notes) -> None:
         for batch in BATCHES:
             notes.found.setdefault(precision, {})[str(batch)] = measure(device, batch, rates, cold=False)
             notes.save()
+    device = xpnet.device("cuda")
+    for name, options in REGULARIZED.items():
+        for batch in BATCHES:
+            if notes.left() < ENDING:
+                notes.found["left out"] = f"{name}, batch {batch}: the time was up"
+                return
+            form = notes.found.setdefault(f"fp32, {name}", {})
+            form[str(batch)] = measure(device, batch, floors, cold=False, **options)
+            notes.save()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,12 +100,14 @@ class Call:
         return Call(self.name, tuple(copied(value) for value in self.arguments), options)
 
 
-def measure(device: Any, batch: int, floors: dict[str, float], *, cold: bool = True) -> dict[str, Any]:
+def measure(
+    device: Any, batch: int, floors: dict[str, float], *, cold: bool = True, **regularization: Any
+) -> dict[str, Any]:
     """Microseconds of each call of a step, the least that they could take, their sum, and the whole step.
 
     launches: of a step whose samples have been gathered.
     """
-    program, loaded = prepared(device, batch)
+    program, loaded = prepared(device, batch, **regularization)
     gathered = min(program.gathered, GATHERED, loaded)
     calls = recorded(program, gathered)
     gathers = sum(call.name.startswith("gather") for call in calls)
@@ -106,23 +124,26 @@ def measure(device: Any, batch: int, floors: dict[str, float], *, cold: bool = T
     }
 
 
-def prepared(device: Any, batch: int) -> tuple[Any, int]:
+def prepared(device: Any, batch: int, *, normalization: str | None = None, dropout: float = 0.0) -> tuple[Any, int]:
     """The program of a training of 784-300-100-10 on bytes, and how many of its steps are loaded."""
     import xpnet
     from xpnet.data.samples import Samples
     from xpnet.data.transform import InputTransform
-    from xpnet.program import Chunk
+    from xpnet.program import Chunk, dropout_keys
 
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (ROWS, SIZES[0])).astype(np.uint8)
     samples = Samples.of(x, rng.integers(0, SIZES[-1], ROWS).astype(np.int32))
-    network = xpnet.MLP(SIZES, device=device)
+    network = xpnet.MLP(SIZES, normalization=normalization, device=device)
     network.transform = InputTransform(1 / 255)
     network.task, network.classes = "classification", tuple(range(SIZES[-1]))
-    training = xpnet.Trainer(network, optimizer=xpnet.SGD(TINY), batch_size=batch).prepare(samples)
+    trainer = xpnet.Trainer(network, optimizer=xpnet.SGD(TINY), batch_size=batch, dropout=dropout)
+    training = trainer.prepare(samples)
     steps = min(training.chunk, ROWS // batch)
     order = rng.permutation(ROWS)[: steps * batch]
-    training.program.run(Chunk(order, training.update.table(np.zeros(steps), np.full(steps, TINY))))
+    table = training.update.table(np.zeros(steps), np.full(steps, TINY), np.zeros(steps))
+    keys = dropout_keys(0, len(SIZES) - 2, np.arange(steps)) if dropout else None
+    training.program.run(Chunk(order, table, keys))
     return training.program, steps
 
 
@@ -224,12 +245,12 @@ def work(call: Call, kind: Any) -> tuple[float, float]:
     if call.name.startswith("gather"):
         source, out = arrays["0"], arrays["out"]
         return 0.0, float(arrays["1"].nbytes + out.nbytes + out.size * source.dtype.itemsize)
-    if call.name in ("hidden_forward", "affine_forward"):
+    if call.name in ("hidden_forward", "affine_forward", "affine_product"):
         return 2.0 * arrays["0"].size * arrays["1"].shape[1], size
     if call.name == "hidden_backward":
         return 2.0 * arrays["0"].size * arrays["1"].shape[0], size
     if call.name == "affine_weights":
         return 2.0 * arrays["0"].size * arrays["1"].shape[1], size + arrays["out"].nbytes
-    if call.name.endswith("_update"):
+    if call.name.endswith("_update") or call.name == "batch_norm":
         return 0.0, size + arrays["0"].nbytes
     return 0.0, size

@@ -22,6 +22,16 @@ class Load:
     rows: int
     optimizer: str
     dtype: Any = np.uint8
+    normalization: str | None = None
+    dropout: float = 0.0
+
+    def __str__(self) -> str:
+        more = [
+            self.normalization and f"{self.normalization} normalization",
+            self.dropout and f"dropout {self.dropout}",
+        ]
+        named = ["-".join(map(str, self.sizes)), f"batch {self.batch}", f"{self.rows} samples", self.optimizer]
+        return ", ".join([*named, *filter(None, more)])
 
 
 LOADS = (
@@ -29,6 +39,7 @@ LOADS = (
     Load((784, 300, 100, 10), 16384, 60_000, "adam"),
     Load((784, 4096, 4096, 10), 1024, 60_000, "adamw"),
     Load((3072, 1024, 100), 512, 100_000, "adam", np.float32),
+    Load((784, 1024, 1024, 10), 16384, 60_000, "sgd", normalization="batch", dropout=0.5),
 )
 
 
@@ -55,9 +66,10 @@ def measure(device: Any, load: Load) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (load.rows, load.sizes[0]), dtype=np.uint8).astype(load.dtype)
     samples = Samples.of(x, rng.integers(0, load.sizes[-1], load.rows).astype(np.int32))
-    network = xpnet.MLP(load.sizes, device=device)
+    network = xpnet.MLP(load.sizes, normalization=load.normalization, device=device)
     network.task, network.classes = "classification", tuple(range(load.sizes[-1]))
-    trainer = xpnet.Trainer(network, optimizer=load.optimizer, batch_size=load.batch, epochs=1)
+    options = {"optimizer": load.optimizer, "batch_size": load.batch, "dropout": load.dropout}
+    trainer = xpnet.Trainer(network, epochs=1, **options)
     gc.collect()
     device.xp.get_default_memory_pool().free_all_blocks()
     with pools(device) as taken_from:
@@ -67,12 +79,12 @@ def measure(device: Any, load: Load) -> dict[str, Any]:
         device.synchronize()
     program = training.program
     foreseen = (
-        memory.TRAINING_BLOCKS * network.parameters.flat.nbytes
+        memory.TRAINING_BLOCKS * sum(array.nbytes for array in network.state)
         + memory.buffer_bytes(network, program.workspace.rows, program.gathered * load.batch)
         + load.rows * memory._row(samples, network)
     )
     return {
-        "training": f"{'-'.join(map(str, load.sizes))}, batch {load.batch}, {load.rows} samples, {load.optimizer}",
+        "training": str(load),
         "foreseen": foreseen,
         "taken": _used(taken_from) - used,
         "gone": free - _free(device),

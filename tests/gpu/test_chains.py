@@ -20,8 +20,7 @@ pytestmark = [
 ]
 
 ACTIVATIONS = sorted(name for name in CHAINS if not name.endswith("_update"))
-BLOCKS = {"sgd_update": 2, "momentum_update": 3, "nesterov_update": 3, "adam_update": 4, "adamw_update": 4}
-NUMBERS = {"beta1": 0.9, "beta2": 0.99, "momentum": 0.9, "alpha": 0.9, "l2": 0.01}
+NUMBERS = {"beta1": 0.9, "beta2": 0.99, "momentum": 0.9, "alpha": 0.9}
 HOST_EPS = {"rmsprop_update", "adagrad_update"}
 
 
@@ -41,7 +40,7 @@ def chain_arguments(name, dtype):
             fixed[parameter] = 1e-8
         elif parameter in NUMBERS:
             fixed[parameter] = NUMBERS[parameter]
-        elif parameter in ("lr", "size", "eps", "keep", "clip"):
+        elif parameter in ("lr", "size", "eps", "keep", "l2", "clip"):
             arrays[parameter] = device_array((), dtype)
         else:
             kind = bool if (name, parameter) == ("relu", "slope") else dtype

@@ -1,10 +1,11 @@
 """The CUDA device, whole, on a GPU that a processor plays: its kernels, products, graphs, streams and copies."""
 
+import contextlib
 import functools
 
 import numpy as np
 import pytest
-from emulated import CaptureError
+from emulated import CaptureError, Emulated
 from gpu.fake_cupy import fake_gpu
 from kernels.test_parity import CASES, SHAPES, assert_same_effects
 from test_program import OPTIMIZERS, classes
@@ -16,7 +17,9 @@ from xpnet.data.transform import InputTransform
 from xpnet.devices.cuda.device import Cuda
 from xpnet.devices.cuda.twins import TWINS, hidden
 from xpnet.feed import Feed
+from xpnet.losses import Loss, Metric
 from xpnet.memory import SMALL
+from xpnet.program import Chunk, Evaluation, Program, Workspace, dropout_keys
 
 
 @functools.cache
@@ -37,8 +40,25 @@ def test_a_gpu_does_what_the_references_do_on_the_cpu(case):
             assert_same_effects(gpu, case, dtype, shape, k)
 
 
+REGULARIZED = {
+    "dropout": {"dropout": 0.3},
+    "dropout, gelu": {"dropout": (0.3, 0.0), "activations": "gelu"},
+    "dropout, tanh": {"dropout": (0.0, 0.4), "activations": "tanh"},
+    "dropout, linear": {"dropout": 0.2, "activations": "linear"},
+    "batch norm": {"normalization": "batch"},
+    "layer norm": {"normalization": "layer"},
+    "batch norm and dropout": {"normalization": "batch", "dropout": 0.2},
+    "layer norm and dropout, gelu": {"normalization": "layer", "dropout": 0.2, "activations": "gelu"},
+    "smoothed labels": {"label_smoothing": 0.1},
+    "bounded weights": {"max_norm": 0.8},
+    "all": {"normalization": "batch", "dropout": 0.2, "label_smoothing": 0.1, "max_norm": 2.0, "l2": 1e-3},
+}
+REGULARIZED["all"] |= {"clip_norm": 1.0}
+
+
 def train(device, x, y, *, output="softmax", sizes=(9, 8, 5, 3), activations="relu", weights=None, **options):
-    network = xpnet.MLP(sizes, activations, output, device=device, seed=3)
+    normalization = options.pop("normalization", None)
+    network = xpnet.MLP(sizes, activations, output, normalization=normalization, device=device, seed=3)
     network.transform = InputTransform(1 / 255, np.full(sizes[0], 0.4))
     trainer = xpnet.Trainer(network, batch_size=8, epochs=3, seed=5, **options)
     history = trainer.fit(x, y, validation=(x[:20], y[:20]), sample_weight=weights)
@@ -57,12 +77,70 @@ def test_training_gives_what_the_cpu_gives(name, options):
     np.testing.assert_allclose(network_there.predict_proba(x), network.predict_proba(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
-def test_a_replay_gives_the_bits_of_eager_launches(precision, activation):
+@pytest.mark.parametrize("hasty", [False, True])
+@pytest.mark.parametrize("name", REGULARIZED)
+def test_regularized_training_gives_what_the_cpu_gives(name, hasty):
+    """The last batch is partial; a network that predicts drops nothing and uses running statistics."""
     x, y = classes()
+    options = {"optimizer": OPTIMIZERS["nesterov"], "keep": "last", **REGULARIZED[name]}
+    _, history, network = train("numpy", x, y, **options)
+    _, history_there, network_there = train(fake_gpu(hasty=hasty), x, y, **options)
+    for there, here in zip(network_there.state, network.state, strict=True):
+        np.testing.assert_allclose(network_there.device.to_host(there), here, rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(history_there.step_losses, history.step_losses, rtol=1e-4)
+    np.testing.assert_allclose(history_there.column("val_loss"), history.column("val_loss"), rtol=1e-4)
+    np.testing.assert_allclose(network_there.predict_proba(x), network.predict_proba(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", REGULARIZED)
+def test_regularized_training_in_bfloat16_is_close_to_float32(name):
+    x, y = classes()
+    options = {"optimizer": xpnet.SGD(0.05), **REGULARIZED[name]}
+    expected = train("numpy", x, y, **options)[1].step_losses
+    losses = train(fake_gpu(precision="bf16"), x, y, **options)[1].step_losses
+    np.testing.assert_allclose(losses, expected, rtol=0.1)
+    assert not np.array_equal(losses.astype(np.float32), expected.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", REGULARIZED)
+def test_the_references_alone_can_be_captured_too(name):
+    x, y = classes()
+    (flat, history, _), (flat_too, history_too, network) = (
+        train(device, x, y, optimizer="adam", **REGULARIZED[name]) for device in ("numpy", Emulated())
+    )
+    assert network.device.nodes, "nothing was captured"
+    np.testing.assert_array_equal(flat_too, flat)
+    np.testing.assert_array_equal(history_too.step_losses, history.step_losses)
+    np.testing.assert_array_equal(history_too.column("val_loss"), history.column("val_loss"))
+
+
+@pytest.mark.parametrize("activation", ["relu", "gelu", "tanh"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_where_nothing_is_kept_nothing_is_dropped(precision, activation):
+    rng = np.random.default_rng(0)
+    results = []
+    with fake_gpu(precision=precision) as gpu:
+        k, key = kernels.on(gpu), gpu.asarray(np.array(7, np.uint32))
+        z = gpu.asarray(rng.normal(size=(9, 8)).astype(np.float32))
+        for rate in (0.0, 0.5):
+            y = gpu.operands((9, 8), np.float32)
+            k.hidden_activation(z, activation=activation, rate=rate, key=key, out=y)
+            results.append(gpu.to_host(y))
+    np.testing.assert_array_equal(*results)
+    assert results[0].any()
+
+
+REPLAYED = {activation: {"activations": activation} for activation in ("relu", "gelu", "tanh")}
+REPLAYED |= {name: REGULARIZED[name] for name in ("dropout", "dropout, tanh", "layer norm and dropout, gelu", "all")}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", REPLAYED)
+def test_a_replay_gives_the_bits_of_eager_launches(precision, name):
+    x, y = classes()
+    options = REPLAYED[name]
     results = [
-        train(fake_gpu(precision=precision, eager=eager), x, y, activations=activation, optimizer=xpnet.Adam(0.01))
+        train(fake_gpu(precision=precision, eager=eager), x, y, optimizer=xpnet.Adam(0.01), **options)
         for eager in (False, True)
     ]
     assert results[0][2].device.xp.nodes, "nothing was captured"
@@ -91,6 +169,57 @@ def test_every_activation_and_regression_loss_trains(activation, loss):
     np.testing.assert_allclose(train(fake_gpu(), x, y, **options)[1].step_losses, expected, rtol=2e-4)
     bf16 = train(fake_gpu(precision="bf16"), x, y, **options)[1].step_losses
     np.testing.assert_allclose(bf16, expected, rtol=0.1)
+
+
+@pytest.mark.parametrize(
+    "options", [{"output": "exp"}, {"loss": "huber", "huber_delta": 0.3, "output": "linear"}], ids=str
+)
+def test_counts_and_outliers_train(options):
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(30, 4)), rng.poisson(2.0, (30, 2)).astype(float)
+    options = {"sizes": (4, 6, 2), "optimizer": OPTIMIZERS["momentum"], **options}
+    expected = train("numpy", x, y, **options)[1].step_losses
+    np.testing.assert_allclose(train(fake_gpu(), x, y, **options)[1].step_losses, expected, rtol=2e-4)
+    bf16 = train(fake_gpu(precision="bf16"), x, y, **options)[1].step_losses
+    np.testing.assert_allclose(bf16, expected, rtol=0.1)
+
+
+def grouped_training(device):
+    """By the program itself: two groups of classes, the norm of the weights before every step; all that came of it."""
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(40, 4)), np.stack([rng.integers(0, 3, 40), rng.integers(0, 2, 40)], axis=1)
+    network = xpnet.MLP((4, 8, 5), device=device)
+    loss = Loss("cross_entropy", "softmax", groups=(3, 2), smoothing=0.1)
+    metric = Metric("accuracy", "softmax", groups=(3, 2))
+    samples = Samples.of(x, y.astype(np.int32), np.linspace(0.5, 2, 40))
+    with network.device:
+        feed = Feed(samples, network, loss, metric)
+        workspace = Workspace(network, feed, 8, dropout=(0.25,))
+        update = xpnet.SGD(0.1, momentum=0.9).bind(network.parameters, decays=True, clip_norm=1.0)
+        program = Program(network, loss, metric, update, feed, workspace, batch=8, chunk=5, max_norm=1.0, norms=True)
+        columns = update.table(np.arange(5), np.full(5, 0.1), np.linspace(1e-3, 1e-2, 5))
+        chunk = Chunk(samples.rows, columns, dropout_keys(7, 1, np.arange(5)))
+        outcomes = [program.run(chunk) for _ in range(3)]
+        evaluated = Evaluation(network, loss, metric, samples, feed, workspace)()
+        flat = network.device.to_host(network.parameters.flat)
+    by_step = [np.concatenate([getattr(outcome, name) for outcome in outcomes]) for name in ("losses", "hits", "norms")]
+    return [flat, *by_step, np.array(evaluated)]
+
+
+def test_groups_of_classes_and_norms_of_every_step():
+    expected = grouped_training("numpy")
+    for hasty in (False, True):
+        device = fake_gpu(hasty=hasty)
+        for actual, wanted in zip(grouped_training(device), expected, strict=True):
+            np.testing.assert_allclose(actual, wanted, rtol=1e-4, atol=1e-5)
+        assert device.xp.nodes, "nothing was captured"
+    _, losses, _, norms, _ = grouped_training(fake_gpu(precision="bf16"))
+    np.testing.assert_allclose(losses, expected[1], rtol=0.1)
+    np.testing.assert_allclose(norms, expected[3], rtol=0.1)
+    for replayed, eager in zip(*(grouped_training(fake_gpu(eager=eager)) for eager in (False, True)), strict=True):
+        np.testing.assert_array_equal(replayed, eager)
+    for captured, direct in zip(grouped_training(Emulated()), expected, strict=True):
+        np.testing.assert_array_equal(captured, direct)
 
 
 @pytest.mark.parametrize("activation", ["relu", "gelu"])
@@ -160,27 +289,65 @@ def test_a_step_is_a_handful_of_launches(optimizer, precision, more):
 
     In bf16 besides: L weights and L - 1 biases are rounded, and L - 1 slopes are kernels of their own.
     """
+    assert launches_of_a_step(precision, OPTIMIZERS[optimizer]) == 3 + 1 + 2 + 3 + 1 + more
+
+
+@pytest.mark.parametrize(("precision", "roundings"), [("fp32", 0), ("bf16", 3)])
+@pytest.mark.parametrize(
+    ("options", "more"),
+    [
+        ({"dropout": 0.5}, 2 * (1 + 1)),
+        ({"normalization": "batch"}, 2 * (2 + 2)),
+        ({"normalization": "layer", "dropout": 0.5}, 2 * (2 + 3)),
+        ({"max_norm": 1.0, "label_smoothing": 0.1}, 2),
+    ],
+    ids=str,
+)
+def test_regularization_takes_few_launches_more(options, more, precision, roundings):
+    """Of the 10, for each of two hidden layers.
+
+    Dropout: its own, and the slope's, which rides in no epilogue then; they do for bias and ReLU, and in bf16, beside
+    the weights, a bias is rounded for them. A normalization: forward its own and ReLU's with dropout; back the slope's
+    and one over the batch, or two over the layer.
+    """
+    biases = 2 if roundings and "normalization" not in options else 0
+    slopes = 2 if roundings and "max_norm" in options else 0
+    launches = launches_of_a_step(precision, OPTIMIZERS["sgd"], **options)
+    assert launches == 10 + roundings + biases + slopes + more
+
+
+def launches_of_a_step(precision, optimizer, *, normalization=None, **options):
     x, y = classes(400)
     gpu = fake_gpu(precision=precision)
-    network = xpnet.MLP((9, 8, 7, 3), device=gpu)
+    network = xpnet.MLP((9, 8, 7, 3), normalization=normalization, device=gpu)
     network.task, network.classes = "classification", (0, 1, 2)
-    xpnet.Trainer(network, optimizer=OPTIMIZERS[optimizer], batch_size=8).prepare(Samples.of(x, y))
+    xpnet.Trainer(network, optimizer=optimizer, batch_size=8, **options).prepare(Samples.of(x, y))
     gathers, steps = 2, 400 // 8
-    assert gathers + steps * (3 + 1 + 2 + 3 + 1 + more) in gpu.xp.nodes
+    launches, rest = divmod(max(gpu.xp.nodes) - gathers, steps)
+    assert rest == 0
+    return launches
 
 
 @pytest.mark.parametrize("hasty", [False, True])
-def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(monkeypatch, hasty):
+@pytest.mark.parametrize("options", [{}, REGULARIZED["batch norm and dropout"]], ids=str)
+def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(monkeypatch, hasty, options):
     monkeypatch.setattr(Cuda, "block_rows", 16)
     x, y = classes(300)
     weights = np.linspace(0.5, 2, 300)
-    flat, history, _ = train(fake_gpu(), x, y, weights=weights)
+    flat, history, _ = train(fake_gpu(), x, y, weights=weights, **options)
     windows = []
     monkeypatch.setattr(
         Feed, "bring", lambda feed, rows, bring=Feed.bring: windows.append(feed.window) or bring(feed, rows)
     )
-    streamed, history_streamed, _ = train(fake_gpu(memory=SMALL + 40_000, hasty=hasty), x, y, weights=weights)
-    assert 16 <= max(windows) < 150, windows
+    memory = SMALL + 20_000
+    while not windows or max(windows) < 16:  # an evaluation of less than whole blocks adds up otherwise
+        memory += 6000
+        windows.clear()
+        with contextlib.suppress(xpnet.OutOfMemoryError):
+            streamed, history_streamed, _ = train(
+                fake_gpu(memory=memory, hasty=hasty), x, y, weights=weights, **options
+            )
+    assert max(windows) < 150, windows
     np.testing.assert_array_equal(streamed, flat)
     np.testing.assert_array_equal(history_streamed.step_losses, history.step_losses)
     np.testing.assert_array_equal(history_streamed.column("val_loss"), history.column("val_loss"))
@@ -260,16 +427,26 @@ def test_the_fake_is_late():
         assert gpu.to_host(a).tolist() == [1, 1]
 
 
-@pytest.mark.parametrize("sizes", [(9, 3), (9, 200, 3), (9, 30, 20, 10, 3)], ids=str)
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_what_memory_foresees_is_enough(sizes, optimizer):
+DEEP = (9, 30, 20, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "optimizer", "precision", "options"),
+    [
+        *((sizes, optimizer, "fp32", {}) for sizes in ((9, 3), (9, 200, 3), DEEP) for optimizer in ("sgd", "adam")),
+        (DEEP, "adam", "fp32", {"normalization": "layer", "dropout": 0.2, "activations": "gelu"}),
+        (DEEP, "sgd", "bf16", REGULARIZED["all"] | {"activations": "tanh"}),
+    ],
+)
+def test_what_memory_foresees_is_enough(sizes, optimizer, precision, options):
     """The fake has no byte more than it was given, so the least memory that is not refused must do."""
     x, y = classes(300)
     parameters = xpnet.MLP(sizes).parameters.flat.nbytes
     memory, refused = SMALL + 4 * parameters, 0
     while True:
         try:
-            train(fake_gpu(memory=memory), x, y, sizes=sizes, optimizer=OPTIMIZERS[optimizer])
+            gpu = fake_gpu(memory=memory, precision=precision)
+            train(gpu, x, y, sizes=sizes, optimizer=OPTIMIZERS[optimizer], **options)
         except xpnet.OutOfMemoryError:
             memory, refused = int(memory * 1.1), refused + 1
         else:

@@ -20,6 +20,7 @@ from xpnet.devices.cuda import sources
 from xpnet.devices.cuda.twins import TWINS as ALL_TWINS
 from xpnet.devices.cuda.twins import hidden
 from xpnet.devices.cuda.twins.columns import convert, slope_and_sum
+from xpnet.devices.cuda.twins.dropout import rectified
 from xpnet.kernels.table import REFERENCE
 
 pytestmark = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
@@ -81,14 +82,6 @@ class OnCpu(Plain):
 # Cases
 
 
-def scored(b: Bench, *, weighted: bool, in_place: bool) -> None:
-    shape = b.rows, b.units
-    z, t = b.normal(*shape, size=2), b.given(b.whole(b.units, b.rows, dtype=np.int32))
-    z, dz = (b.changed(z),) * 2 if in_place else (b.given(z), b.out(*shape))
-    options = {"weights": parity.weights_of(b, weighted), "db": b.out(b.units), "loss": b.out(), "hits": b.out()}
-    b.k.scored_softmax_cross_entropy(z, t, out=dz, **options)
-
-
 def gather_all(b: Bench, *, raw: type, scaled: bool) -> None:
     source = b.whole(2 if raw is bool else 100, 50, b.columns, dtype=raw)
     scale, shift = (b.given(b.positive(b.columns)), b.given(b.normal(b.columns))) if scaled else (1 / 256, None)
@@ -102,27 +95,34 @@ def covered(names: set[str]) -> list[Case]:
 
 TWINNED = covered(set(TWINS))
 
-SCORED = [
-    Case(f"scored, weighted {weighted}, in place {in_place}", ("scored_softmax_cross_entropy",), call)
-    for weighted, in_place in ((False, False), (True, True))
-    for call in (partial(scored, weighted=weighted, in_place=in_place),)
-]
-
 RAWS = [
     case("gather", call=gather_all, raw=raw, scaled=scaled)
     for raw in (bool, *(np.dtype(char).type for char in "bBhHiIlL"))
     for scaled in (False, True)
 ]
 
+NORMALIZED = covered({"batch_norm", "batch_norm_inference", "batch_norm_backward", "layer_norm", "layer_norm_backward"})
+NORMALIZED_SHAPES = ((1730, 1, 300), (1500, 1, 40), (1100, 1, 7), (40, 1, 4500), (300, 1, 33), (3, 1, 1500))
+"""Rows shared by blocks, one fewer than could be, in packs or not; all rows in a block of 32 columns and of 8; a row a
+block."""
+
+WITH_SLOPE = [case("dropout", rate=0.25, slope=slope, in_place=True) for slope in (True, bool)]
+
 LARGE = [
-    *SCORED,
+    *(
+        case("scored_softmax_cross_entropy", call=parity.scored, weighted=both, in_place=both, smoothing=smoothing)
+        for both, smoothing in ((False, 0.0), (True, 0.1))
+    ),
     *(
         case(name, call=parity.loss, name=name, targets=targets, weighted=weighted, **options)
         for name, targets, weighted, options in (
             ("softmax_cross_entropy", "classes", False, {"in_place": True}),
             ("softmax_cross_entropy", "probabilities", True, {}),
+            ("softmax_cross_entropy", "probabilities", False, {"smoothing": 0.25}),
             ("sigmoid_cross_entropy", "labels", True, {}),
+            ("sigmoid_cross_entropy", "labels", True, {"smoothing": 0.1, "largest": 1.0, "scale": 2.0}),
             ("huber", "numbers", False, {"output": "tanh", "in_place": True}),
+            ("huber", "numbers", True, {"output": "linear", "delta": 0.5, "scale": 0.5}),
         )
     ),
     case("hits", output="softmax", weighted=True),
@@ -144,7 +144,10 @@ RUNS = [
     for cases, dtypes, shapes in (
         (TWINNED, DTYPES[:1], SHAPES),
         (TWINNED, DTYPES[1:], SHAPES[3:]),
-        (SCORED, DTYPES, SHAPES[3:]),
+        (WITH_SLOPE, DTYPES, ((1100, 1, 240),)),
+        (NORMALIZED, DTYPES[:1], NORMALIZED_SHAPES),
+        (NORMALIZED, DTYPES[1:], NORMALIZED_SHAPES[2:]),
+        (covered({"max_norm"}), DTYPES, ((1, 784, 50), (1, 20, 4500))),
         (RAWS, DTYPES[:1], SHAPES[2:4]),
         (LARGE, DTYPES[:1], LARGE_SHAPES),
         (NORMS, DTYPES, NORM_SHAPES),
@@ -163,9 +166,10 @@ def planned() -> dict[str, HostKernel]:
     with np.errstate(all="ignore"):
         for a_case, dtype, shape in RUNS:
             a_case.call(Bench(asked, kernels.on(asked), dtype, shape))
-        for write, shape, dtype in itertools.product(WRITERS.values(), WRITTEN_SHAPES, (np.float32, BF16)):
-            with contextlib.suppress(AssertionError):  # nothing is computed
-                write(asked, kernels.on(asked), asked.empty(shape, dtype), np.random.default_rng(3))
+        for name, write in WRITERS.items():
+            for shape, dtype in itertools.product(shapes_written(name), (np.float32, BF16)):
+                with contextlib.suppress(AssertionError):  # nothing is computed
+                    write(asked, kernels.on(asked), asked.empty(shape, dtype), np.random.default_rng(3))
     return compiled({file: sources.text(file) for file in asked.expressions}, asked.expressions)
 
 
@@ -198,9 +202,29 @@ def test_twins_have_the_signatures_and_defaults_of_their_references():
         assert [(p.name, p.kind, p.default) for p in actual] == [(p.name, p.kind, p.default) for p in expected], name
 
 
-@pytest.mark.parametrize("a_case", [*LARGE, *NORMS], ids=lambda a_case: a_case.label)
+@pytest.mark.parametrize("shape", [(60, 10), (1500, 40)], ids=str)
+def test_a_variance_survives_a_large_mean(shape):
+    """Squares are those of differences from the mean, in every block and over blocks."""
+    device, rng = OnCpu(), np.random.default_rng(0)
+    k, units = kernels.on(device), shape[1:]
+    drawn = (1000 + rng.normal(size=shape)).astype(np.float32)
+    for name, axis in (("batch_norm", 0), ("layer_norm", 1)):
+        gain, shift, mean, variance = (device.zeros(units, np.float32) for _ in range(4))
+        running = {"mean": mean, "variance": variance} if axis == 0 else {}
+        inverse = device.empty((1, *units) if axis == 0 else (len(drawn), 1), np.float32)
+        z, out = device.asarray(drawn), device.empty(shape, np.float32)
+        getattr(k, name)(z, gain, shift, **running, hat=z, inverse=inverse, out=out)
+        exact = drawn.astype(np.float64)
+        deviation = exact.std(axis=axis, keepdims=True)
+        np.testing.assert_allclose(1 / inverse, deviation, rtol=1e-4)
+        np.testing.assert_allclose(z, (exact - exact.mean(axis=axis, keepdims=True)) / deviation, atol=1e-3)
+
+
+@pytest.mark.parametrize("a_case", [*LARGE, *NORMS, *NORMALIZED], ids=lambda a_case: a_case.label)
 def test_results_are_the_same_bit_for_bit_in_whatever_order_blocks_run(a_case):
-    for shape in NORM_SHAPES[:1] if a_case in NORMS else LARGE_SHAPES[1:5]:
+    for shape in (
+        NORM_SHAPES[:1] if a_case in NORMS else NORMALIZED_SHAPES[1:3] if a_case in NORMALIZED else LARGE_SHAPES[1:5]
+    ):
         results = [effects(device, kernels.on(device), a_case, "float32", shape) for device in (OnCpu(1), OnCpu(2))]
         for a, b in zip(*results, strict=True):
             np.testing.assert_array_equal(a, b)
@@ -231,6 +255,10 @@ def bfloat16_of(x: Any) -> np.ndarray:
 
 def float_of(bits: np.ndarray) -> np.ndarray:
     return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
+def floats_of(out: np.ndarray) -> np.ndarray:
+    return float_of(out) if out.dtype == BF16 else out
 
 
 Roomy = tuple[np.ndarray, np.ndarray]
@@ -273,6 +301,16 @@ def lost(device: OnCpu, k: Any, out: Any, rng: Any, *, name: str, targets: Any =
     assert np.isfinite(loss)
 
 
+def grouped(device: OnCpu, k: Any, out: Any, rng: Any) -> None:
+    rows, columns = out.shape
+    groups = (columns // 3, columns - columns // 3) if columns > 3 else (columns,)
+    z, t = rng.normal(size=out.shape).astype(np.float32), np.stack([rng.integers(0, size, rows) for size in groups], 1)
+    db, loss = device.empty((columns,), np.float32), device.empty((), np.float32)
+    given = device.asarray(z), device.asarray(t.astype(np.int32))
+    k.grouped_softmax_cross_entropy(*given, groups=groups, smoothing=0.1, out=out, db=db, loss=loss)
+    assert np.isfinite(db).all()
+
+
 def sloped(device: OnCpu, k: Any, out: Any, rng: Any, *, slope: Any, by_output: bool = False) -> None:
     dy, _ = roomy(device, *out.shape, np.float32, 8)
     dy[...] = rng.normal(size=out.shape)
@@ -286,6 +324,47 @@ def sloped(device: OnCpu, k: Any, out: Any, rng: Any, *, slope: Any, by_output: 
     np.testing.assert_allclose(db, product.sum(axis=0), rtol=0, atol=1e-5 * np.abs(product).sum(axis=0).max())
     if out.dtype != BF16:
         np.testing.assert_allclose(out, product, rtol=1e-6)
+
+
+def representable(out: Any, rng: Any) -> None:
+    """out <- numbers that bfloat16 has."""
+    bits = bfloat16_of(rng.normal(size=out.shape))
+    out[...] = bits if out.dtype == BF16 else float_of(bits)
+
+
+def dropped_from_float(device: OnCpu, k: Any, out: Any, rng: Any) -> None:
+    y, slope = (device.asarray(rng.normal(size=out.shape).astype(np.float32)) for _ in range(2))
+    expected = slope.copy()
+    k.dropout(y, key=device.asarray(np.array(7, np.uint32)), rate=0.25, out=out, slope=slope)
+    np.testing.assert_array_equal(slope, np.where(floats_of(out) == 0, 0, expected))
+
+
+def dropped_in_place(device: OnCpu, k: Any, out: Any, rng: Any) -> None:
+    representable(out, rng)
+    k.dropout(out, key=device.asarray(np.array(7, np.uint32)), rate=0.25, out=out)
+
+
+def rectified_from_float(device: OnCpu, k: Any, out: Any, rng: Any, *, drops: bool) -> None:
+    z, key = device.asarray(rng.normal(size=out.shape).astype(np.float32)), device.asarray(np.array(7, np.uint32))
+    rectified(k, z, key=key if drops else None, rate=0.25, out=out)
+    expected = np.maximum(z, 0)
+    if drops:
+        k.reference.dropout(expected, key=key, rate=0.25, out=expected)
+    if out.dtype != BF16:
+        np.testing.assert_array_equal(out, expected)
+
+
+def normalized_back(device: OnCpu, k: Any, out: Any, rng: Any, *, name: str) -> None:
+    representable(out, rng)
+    rows, units = out.shape
+    layer = name == "layer_norm_backward"
+    inverse = device.asarray(rng.uniform(0.1, 2, (rows, 1) if layer else (1, units)).astype(np.float32))
+    hat = device.asarray(rng.normal(size=out.shape).astype(np.float32))
+    gain, dshift = (device.asarray(rng.normal(size=units).astype(np.float32)) for _ in range(2))
+    expected, dgain = (floats_of(out) * hat).sum(axis=0), device.empty((units,), np.float32)
+    options = {} if layer else {"dshift": dshift}
+    getattr(k, name)(out, gain, hat=hat, inverse=inverse, dgain=dgain, out=out, **options)
+    np.testing.assert_allclose(dgain, expected, rtol=1e-4, atol=1e-4)
 
 
 def converted(device: OnCpu, k: Any, out: Any, rng: Any) -> None:
@@ -311,14 +390,35 @@ WRITERS = {
     "slope, bfloat16": partial(sloped, slope=BF16),
     "slope by output, float32": partial(sloped, slope=np.float32, by_output=True),
     "slope by output, bfloat16": partial(sloped, slope=BF16, by_output=True),
+    "softmax, smoothed": partial(lost, name="softmax_cross_entropy", targets=np.int32, smoothing=0.1),
+    "poisson": partial(lost, name="poisson", output="exp"),
+    "groups": grouped,
     "convert": converted,
+    "dropout": dropped_from_float,
+    "dropout, in place": dropped_in_place,
+    "relu": partial(rectified_from_float, drops=False),
+    "relu and dropout": partial(rectified_from_float, drops=True),
+    "batch_norm_backward": partial(normalized_back, name="batch_norm_backward"),
+    "layer_norm_backward": partial(normalized_back, name="layer_norm_backward"),
 }
 WRITTEN_SHAPES = ((3, 8), (300, 10), (33, 7), (1, 1))
+LONGER = {
+    "dropout": ((1100, 240),),
+    "dropout, in place": ((1100, 240),),
+    "relu and dropout": ((1100, 240),),
+    "batch_norm_backward": ((1100, 12), (1100, 7)),
+    "layer_norm_backward": ((1100, 12), (3, 1100)),
+}
 
 
-@pytest.mark.parametrize("write", WRITERS.values(), ids=WRITERS)
-def test_bfloat16_is_the_rounded_float32_and_nothing_else_is_written(write):
-    for shape in WRITTEN_SHAPES:
+def shapes_written(name: str) -> tuple[tuple[int, int], ...]:
+    return WRITTEN_SHAPES + LONGER.get(name, ())
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_bfloat16_is_the_rounded_float32_and_nothing_else_is_written(name):
+    write = WRITERS[name]
+    for shape in shapes_written(name):
         contents = {}
         for dtype, spare in ((np.float32, 0), (np.float32, 6), (BF16, 0), (BF16, 6)):
             device = OnCpu()

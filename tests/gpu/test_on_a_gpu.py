@@ -1,13 +1,24 @@
 """Training on a GPU: what only a real one can show. Every expectation comes from the references on the CPU."""
 
 import functools
+import gc
 import itertools
 from typing import Any
 
 import numpy as np
 import pytest
 import test_program as program
-from gpu.test_kernels_on_cpu import GATHER_SHAPES, GATHERS, LARGE, LARGE_SHAPES, NORM_SHAPES, NORMS
+from gpu.test_kernels_on_cpu import (
+    GATHER_SHAPES,
+    GATHERS,
+    LARGE,
+    LARGE_SHAPES,
+    NORM_SHAPES,
+    NORMALIZED,
+    NORMALIZED_SHAPES,
+    NORMS,
+    WITH_SLOPE,
+)
 from kernels.test_parity import assert_same_effects, effects
 
 import xpnet
@@ -15,6 +26,7 @@ from xpnet import kernels, memory
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
 from xpnet.devices.cuda.twins.columns import convert
+from xpnet.devices.cuda.twins.dropout import rectified
 from xpnet.kernels import ACTIVATIONS
 from xpnet.program import Chunk
 
@@ -27,6 +39,17 @@ EXACT, CLOSE = {"rtol": 1e-9, "atol": 1e-11}, {"rtol": 2e-3, "atol": 1e-5}
 
 ROWS, BATCH, EPOCHS = 700, 32, 3
 SIZES = (40, 48, 24, 5)
+
+REGULARIZED: dict[str, dict[str, Any]] = {
+    "dropout": {"dropout": 0.3},
+    "dropout, gelu": {"dropout": (0.3, 0.0), "activations": "gelu"},
+    "dropout, tanh": {"dropout": (0.0, 0.4), "activations": "tanh"},
+    "batch norm": {"normalization": "batch"},
+    "layer norm": {"normalization": "layer"},
+    "batch norm and dropout": {"normalization": "batch", "dropout": 0.2, "max_norm": 1.5},
+    "layer norm and dropout, silu": {"normalization": "layer", "dropout": 0.2, "activations": "silu"},
+    "smoothed labels": {"label_smoothing": 0.1, "max_norm": 0.8},
+}
 
 
 @functools.cache
@@ -46,7 +69,7 @@ def train(device: Any, x: Any = None, y: Any = None, **options: Any) -> Any:
     """A trained network and its history; the last batch of each epoch is partial."""
     if x is None:
         x, y = digits()
-    made = {key: options.pop(key) for key in ("activations", "output", "dtype") if key in options}
+    made = {key: options.pop(key) for key in ("activations", "output", "dtype", "normalization") if key in options}
     weights, sizes = options.pop("weights", None), options.pop("sizes", SIZES)
     network = xpnet.MLP(sizes, device=device, seed=3, **made)
     if getattr(x, "dtype", None) == np.uint8:
@@ -91,6 +114,38 @@ def test_a_replay_gives_the_bits_of_eager_launches(name, precision):
     for activation in ("relu", "gelu", "tanh"):
         options = {"optimizer": OPTIMIZERS[name], "activations": activation}
         assert_same_training(train(gpu(precision), **options), train(gpu(precision, eager=True), **options))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", REGULARIZED)
+def test_regularized_training_gives_what_the_cpu_gives(name, dtype):
+    """The same masks; running means and variances, where there are any, show in the validation."""
+    for optimizer in ("sgd", "adam"):
+        options = {"optimizer": OPTIMIZERS[optimizer], "dtype": dtype, "keep": "last", **REGULARIZED[name]}
+        (cpu, *_), (network, *_) = one, other = train("numpy", **options), train(gpu(), **options)
+        assert_close_training(other, one, **(EXACT if dtype == "float64" else CLOSE))
+        if dtype == "float64":
+            for there, here in zip(network.state, cpu.state, strict=True):
+                np.testing.assert_allclose(network.device.to_host(there), here, **EXACT)
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("name", REGULARIZED)
+def test_a_regularized_replay_gives_the_bits_of_eager_launches(name, precision):
+    options = {"optimizer": OPTIMIZERS["adam"], **REGULARIZED[name]}
+    replayed = train(gpu(precision), **options)
+    assert_same_training(replayed, train(gpu(precision, eager=True), **options))
+    assert_same_training(replayed, train(gpu(precision), **options))
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("tf32", 2e-2), ("bf16", 0.2)])
+@pytest.mark.parametrize("name", REGULARIZED)
+def test_regularized_training_in_other_precisions_is_close_to_fp32(name, precision, tolerance):
+    x, y = digits(classes=8)
+    options = {"optimizer": OPTIMIZERS["sgd"], "sizes": (*SIZES[:-1], 8), **REGULARIZED[name]}
+    expected, losses = (train(gpu(of), x, y, **options)[1].step_losses for of in ("fp32", precision))
+    np.testing.assert_allclose(losses, expected, rtol=tolerance)
+    assert not np.array_equal(losses, expected), "nothing was rounded"
 
 
 @pytest.mark.parametrize("eager", [False, True])
@@ -149,15 +204,18 @@ def test_gradients_are_the_differences_of_the_loss():
     device, sizes, h = gpu(), (6, 7, 5, 3), 1e-5
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(33, 6)), rng.integers(0, 3, 33)
-    for activation, (output, targets) in itertools.product(
-        ("tanh", "gelu", "silu"), [("softmax", y), ("linear", rng.normal(size=(33, 3)))]
+    for activation, (output, targets), normalization in itertools.product(
+        ("tanh", "gelu", "silu"), [("softmax", y), ("linear", rng.normal(size=(33, 3)))], (None, "layer")
     ):
-        network = xpnet.MLP(sizes, activation, output, device=device, dtype="float64", seed=1)
+        made = {"normalization": normalization, "device": device, "dtype": "float64", "seed": 1}
+        network = xpnet.MLP(sizes, activation, output, **made)
         trainer = xpnet.Trainer(network, optimizer=xpnet.SGD(1.0), l2=0.1, batch_size=33, steps=1)
         samples = trainer._samples(x, targets)
         training = trainer.prepare(samples)
         start = flat(network)
-        training.program.run(Chunk(samples.rows, training.update.table(np.zeros(1), np.ones(1))))
+        training.program.run(
+            Chunk(samples.rows, training.update.table(np.zeros(1), np.ones(1), np.full(1, trainer.l2)))
+        )
         gradient = start - flat(network)
 
         def loss(at: np.ndarray, network: Any = network, trainer: Any = trainer, samples: Any = samples) -> float:
@@ -182,11 +240,14 @@ def test_every_activation_trains(activation):
         assert_close_training(train(gpu(), **options), train("numpy", **options), **tolerance)
 
 
-@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
-@pytest.mark.parametrize("output", ["linear", "tanh", "sigmoid"])
+@pytest.mark.parametrize(
+    ("loss", "output"),
+    [*itertools.product(("mse", "mae", "huber"), ("linear", "tanh", "sigmoid")), ("poisson", "exp")],
+)
 def test_regression_trains(loss, output):
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(300, 8)), rng.normal(size=(300, 2))
+    y = np.floor(abs(2 * y)) if loss == "poisson" else y
     options = {"sizes": (8, 20, 2), "output": output, "loss": loss, "activations": "tanh", "dtype": "float64"}
     expected = train("numpy", x, y, optimizer=OPTIMIZERS["momentum"], **options)
     assert_close_training(train(gpu(), x, y, optimizer=OPTIMIZERS["momentum"], **options), expected, **EXACT)
@@ -244,14 +305,16 @@ def test_evaluations_and_predictions_are_those_of_the_cpu():
         assert agree >= 1 - max(1e-3, tolerance)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(weighted, monkeypatch):
+@pytest.mark.parametrize(
+    ("weighted", "more"), [(False, {}), (True, {}), (False, REGULARIZED["batch norm and dropout"])]
+)
+def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(weighted, more, monkeypatch):
     x, y = digits(6000)
     weights = np.random.default_rng(0).uniform(0.5, 2, len(x)) if weighted else None
-    options = {"optimizer": OPTIMIZERS["adam"], "weights": weights}
+    options = {"optimizer": OPTIMIZERS["adam"], "weights": weights, **more}
     expected = train(gpu(), x, y, **options)
     device = xpnet.device("cuda")
-    with_room_for(device, 1200, monkeypatch)
+    with_room_for(device, 1200, more.get("normalization"), monkeypatch)
     windows = []
     foresee = memory.foresee
 
@@ -270,11 +333,11 @@ def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(weighted, mo
     np.testing.assert_allclose(*val_losses, rtol=1e-5)  # added up by other blocks
 
 
-def with_room_for(device: Any, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def with_room_for(device: Any, rows: int, normalization: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """As little memory as holds a training with so many of the digits."""
     monkeypatch.setattr(type(device), "block_rows", 64)
-    network = xpnet.MLP(SIZES, device=device)
-    blocks = memory.TRAINING_BLOCKS * network.parameters.flat.nbytes
+    network = xpnet.MLP(SIZES, normalization=normalization, device=device)
+    blocks = memory.TRAINING_BLOCKS * sum(array.nbytes for array in network.state)
     sample = SIZES[0] + 2 * network.dtype.itemsize
     gathered = 40 * BATCH  # a bound on what is gathered together
     monkeypatch.setattr(type(device), "gathered_bytes", gathered * SIZES[0] * network.dtype.itemsize)
@@ -290,8 +353,12 @@ def test_memory_that_does_not_suffice_is_foreseen(monkeypatch):
         xpnet.Trainer(network).fit(*digits())
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_memory_does_not_grow_from_epoch_to_epoch(optimizer, monkeypatch):
+@pytest.mark.parametrize(
+    ("optimizer", "more"),
+    [("sgd", {}), ("adam", {}), ("adam", REGULARIZED["batch norm and dropout"]), ("sgd", REGULARIZED["layer norm"])],
+)
+def test_memory_does_not_grow_from_epoch_to_epoch(optimizer, more, monkeypatch):
+    gc.collect()  # devices of other tests, if they are done
     device = gpu()
     cuda, taken, pools = device.xp.cuda, [], [device.xp.get_default_memory_pool()]
     make = cuda.MemoryPool
@@ -301,7 +368,7 @@ def test_memory_does_not_grow_from_epoch_to_epoch(optimizer, monkeypatch):
         def on_row(self, trainer: Any, row: Any) -> None:
             taken.append(sum(pool.used_bytes() for pool in pools))
 
-    train(device, optimizer=OPTIMIZERS[optimizer], epochs=40, clip_norm=1.0, callbacks=[Watch()])
+    train(device, optimizer=OPTIMIZERS[optimizer], epochs=40, clip_norm=1.0, callbacks=[Watch()], **more)
     assert len(taken) == 40
     assert len(set(taken[1:])) == 1, taken
 
@@ -326,16 +393,33 @@ def test_random_words_are_those_of_the_cpu(shape):
 @pytest.mark.parametrize("rate", [0.0, 0.1, 0.5, 0.9])
 def test_dropout_gives_the_bits_of_the_cpu(rate, dtype):
     rng = np.random.default_rng(0)
-    y, slope = rng.normal(size=(2, 257, 100)).astype(dtype)
-    for with_slope in (False, True):
+    for (rows, columns), of_slope in itertools.product([(257, 100), (2000, 200)], (None, bool, dtype)):
+        y, slope = rng.normal(size=(2, rows, columns)).astype(dtype)
+        slope = slope > 0 if of_slope is bool else slope
         results = []
         for device in (xpnet.device("numpy"), gpu()):
             with device:
                 there, out, slopes = device.asarray(y), device.empty(y.shape, dtype), device.asarray(slope.copy())
                 key = device.asarray(np.array(2**32 - 9, np.uint32))
-                kernels.on(device).dropout(there, key=key, rate=rate, out=out, slope=slopes if with_slope else None)
-                results.append([bits_of(device.to_host(array)) for array in (out, slopes)])
-        np.testing.assert_array_equal(*results)
+                kernels.on(device).dropout(there, key=key, rate=rate, out=out, slope=slopes if of_slope else None)
+                results += [[bits_of(device.to_host(array)) for array in (out, slopes)]]
+        for one, other in zip(*results, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_relu_with_dropout_is_relu_and_then_dropout_and_rounds_once(rate):
+    z = np.random.default_rng(0).normal(size=(1500, 200)).astype(np.float32)
+    with gpu() as device:
+        k, key, there = kernels.on(device), device.asarray(np.array(5, np.uint32)), device.asarray(z)
+        expected, out = device.asarray(np.maximum(z, 0)), device.empty(z.shape, np.float32)
+        k.dropout(expected, key=key, rate=rate, out=expected)
+        rectified(k, there, key=key if rate else None, rate=rate, out=out)
+        rounded, rounded_once = (device.operands(z.shape, np.uint16) for _ in range(2))
+        rectified(k, there, key=key if rate else None, rate=rate, out=rounded_once)
+        convert(k, expected, out=rounded)
+        for one, other in ((out, expected), (rounded_once, rounded)):
+            np.testing.assert_array_equal(*(bits_of(device.to_host(array)) for array in (one, other)))
 
 
 def test_chains_are_one_kernel_each():
@@ -344,8 +428,9 @@ def test_chains_are_one_kernel_each():
     k, plain = kernels.on(device), kernels.on(xpnet.device("numpy"))
     rng = np.random.default_rng(0)
     w, g, m, v = (rng.uniform(0.1, 1, 100_003).astype(np.float32) for _ in range(4))
-    numbers = {"size": np.array(0.01, np.float32), "eps": np.array(1e-8, np.float32)}
-    options = {"beta1": 0.9, "beta2": 0.999, "l2": 1e-3, "clip": None}
+    rates = {"size": 0.01, "eps": 1e-8, "l2": 1e-3}
+    numbers = {name: np.array(rate, np.float32) for name, rate in rates.items()}
+    options = {"beta1": 0.9, "beta2": 0.999, "clip": None}
     with device:
         there = [device.asarray(array) for array in (w, g, m, v)]
         numbers_there = {name: device.asarray(number) for name, number in numbers.items()}
@@ -376,13 +461,16 @@ def test_an_epoch_waits_for_the_device_once(monkeypatch):
     assert len(receipts) == 6
 
 
-@pytest.mark.parametrize("a_case", [*LARGE, *NORMS, *GATHERS], ids=lambda a_case: a_case.label)
+@pytest.mark.parametrize(
+    "a_case", [*LARGE, *NORMS, *GATHERS, *NORMALIZED, *WITH_SLOPE], ids=lambda a_case: a_case.label
+)
 def test_kernels_of_many_blocks_do_what_the_references_do_and_repeat_their_bits(a_case):
     """Sums over blocks end with the last block to finish, whichever that is."""
-    shapes = NORM_SHAPES if a_case in NORMS else GATHER_SHAPES if a_case in GATHERS else LARGE_SHAPES
+    shapes_of = [(NORMS, NORM_SHAPES), (GATHERS, GATHER_SHAPES), (NORMALIZED, (*NORMALIZED_SHAPES, (20_000, 1, 300)))]
+    shapes_of += [(LARGE, (*LARGE_SHAPES, (65536, 1, 10))), (WITH_SLOPE, ((1500, 1, 200),))]
     with gpu() as device:
         k = kernels.on(device)
-        for shape in (*shapes, (65536, 1, 10)) if a_case in LARGE else shapes:
+        for shape in next(shapes for cases, shapes in shapes_of if a_case in cases):
             assert_same_effects(device, a_case, "float32", shape, k)
             first = effects(device, k, a_case, "float32", shape)
             for _ in range(5):

@@ -14,6 +14,7 @@ from xpnet import kernels
 from xpnet.devices.cuda import sources
 from xpnet.devices.cuda.twins import TWINS
 from xpnet.devices.cuda.twins.columns import convert, slope_and_sum
+from xpnet.devices.cuda.twins.dropout import rectified
 from xpnet.devices.cuda.twins.launching import NUMBERS
 
 ARCHITECTURES = ("sm_80", "sm_90")
@@ -53,6 +54,17 @@ def compile_cubin(code: str, expressions: list[str], architecture: str, given: t
     Raises:
         RuntimeError: The compiler's words.
     """
+    return len(compile_code(code, expressions, architecture, given, what="CUBIN"))
+
+
+def compile_code(
+    code: str, expressions: list[str], architecture: str, given: tuple[str, ...] = OPTIONS, *, what: str
+) -> bytes:
+    """The CUBIN, or the PTX, of these kernels.
+
+    Raises:
+        RuntimeError: The compiler's words.
+    """
     lib, program = nvrtc(), ctypes.c_void_p()
     assert lib.nvrtcCreateProgram(ctypes.byref(program), code.encode(), b"kernels.cu", 0, None, None) == 0
     for expression in expressions:
@@ -65,9 +77,11 @@ def compile_cubin(code: str, expressions: list[str], architecture: str, given: t
     lib.nvrtcGetProgramLog(program, log)
     if result:
         raise RuntimeError(log.value.decode())
-    lib.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    getattr(lib, f"nvrtcGet{what}Size")(program, ctypes.byref(size))
+    made = ctypes.create_string_buffer(size.value)
+    getattr(lib, f"nvrtcGet{what}")(program, made)
     lib.nvrtcDestroyProgram(ctypes.byref(program))
-    return size.value
+    return made.raw
 
 
 class Asking:
@@ -103,7 +117,7 @@ class Asking:
                     for t in (np.empty(rows, np.int32), np.empty(rows, np.int64), z):
                         self.k.softmax_cross_entropy(z, t, **given)
                     self.k.sigmoid_cross_entropy(z, z, **given)
-                    for name in ("squared_error", "absolute_error", "huber"):
+                    for name in ("squared_error", "absolute_error", "huber", "poisson"):
                         getattr(self.k, name)(z, z, output="linear", **given)
 
     def sums(self) -> None:
@@ -116,13 +130,35 @@ class Asking:
                 for t in (np.empty(10, np.int32), np.empty(10, np.int64), z):
                     self.k.hits(z, t, output="linear", out=out)
                 self.k.squared_errors(z, z, output="linear", out=out)
+            for columns in (10, 5000):
+                self.k.max_norm(np.empty((20, columns), dtype), limit=1.0)
 
     def dropout(self) -> None:
         key = np.empty((), np.uint32)
         self.k.random_bits(key=key, out=np.empty((4, 3), np.uint32))
-        for dtype in FLOATS:
-            y = np.empty((4, 3), dtype)
-            self.k.dropout(y, key=key, rate=0.5, out=y)
+        for dtype, out in ((np.float32, np.float32), (np.float64, np.float64), (np.float32, BF16), (BF16, BF16)):
+            for rows, columns in ((4, 3), (1024, 1024)):
+                y, into = np.empty((rows, columns), dtype), self.out(rows, columns, out)
+                real = np.float32 if dtype is BF16 else dtype
+                for slope in (None, np.empty(y.shape, bool), np.empty(y.shape, real)):
+                    self.k.dropout(y, key=key, rate=0.5, out=into, slope=slope)
+                rectified(self.k, y, key=key, rate=0.5, out=into)
+
+    def normalization(self) -> None:
+        for rows, columns in ((16, 10), (16, 5000), (2000, 10), (2000, 8)):
+            for dtype in FLOATS:
+                z, inverse = np.empty((rows, columns), dtype), np.empty((1, columns), dtype)
+                vector, running = (
+                    np.empty(columns, dtype),
+                    {name: np.empty(columns, dtype) for name in ("mean", "variance")},
+                )
+                self.k.batch_norm(z, vector, vector, **running, hat=z, inverse=inverse, out=z)
+                self.k.batch_norm_inference(z, vector, vector, **running, out=z)
+                self.k.layer_norm(z, vector, vector, hat=z, inverse=np.empty((rows, 1), dtype), out=z)
+                for dy in (z, np.empty(z.shape, BF16)) if dtype is np.float32 else (z,):
+                    given = {"hat": z, "dgain": vector, "out": dy}
+                    self.k.batch_norm_backward(dy, vector, inverse=inverse, dshift=vector, **given)
+                    self.k.layer_norm_backward(dy, vector, inverse=np.empty((rows, 1), dtype), **given)
 
     def columns(self) -> None:
         for source in (*FLOATS, BF16):
@@ -148,6 +184,7 @@ def asked() -> dict[str, set[str]]:
     asking.losses((*FORMS, *WIDE_FORMS), kinds=(np.float32,))
     asking.sums()
     asking.dropout()
+    asking.normalization()
     asking.columns()
     return asking.device.expressions
 
@@ -184,6 +221,16 @@ def test_twins_ask_for_kernels_of_every_source():
 def test_every_source_compiles(file, architecture, chosen):
     """Nothing in them depends on the architecture, so one of them sees what the templates can become."""
     assert compile_cubin(sources.text(file), chosen(asked()[file]), architecture) > 0
+
+
+@needs_nvrtc
+@pytest.mark.parametrize("file", FILES)
+def test_kernels_of_float32_compute_with_nothing_wider(file):
+    """A constant without its type would make double precision of what it touches, many times slower."""
+    chosen = one_each({expression for expression in asked()[file] if "double" not in expression})
+    code = compile_code(sources.text(file), chosen, "compute_90", what="PTX").decode()
+    wide = [line for line in code.splitlines() if ".f64" in line and ".global" not in line]
+    assert not wide, wide[:3]
 
 
 @pytest.mark.slow

@@ -29,8 +29,9 @@ WRITTEN = frozenset({"out", "slope", "w", "m", "v"})
 """Parameters of elementwise references that are written."""
 
 CHAINS = frozenset(
-    {"relu", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "silu", "gelu"}
-    | {f"{name}_update" for name in ("sgd", "momentum", "nesterov", "adam", "adamw", "rmsprop", "adagrad")}
+    {"relu", "leaky_relu", "elu", "sigmoid", "tanh", "softplus", "silu", "gelu", "exp"}
+    | {f"{name}_update" for name in ("sgd", "momentum", "nesterov", "velocity", "nesterov_velocity")}
+    | {f"{name}_update" for name in ("adam", "adamw", "rmsprop", "adagrad")}
 )
 
 

@@ -126,6 +126,21 @@ __device__ inline T over_block(T value) {
     return value;
 }
 
+// Over the threads of a block that are multiples of `Width` apart: those of a column, where a row has `Width` threads.
+template <int Width, typename Op, typename T>
+__device__ inline T over_column(T value) {
+    __shared__ T parts[LARGEST_BLOCK / WARP * Width];
+    const int column = threadIdx.x % Width;
+    value = over_lanes<WARP / Width, Op, Width>(value);
+    __syncthreads();  // everybody has read the parts of the call before
+    if (threadIdx.x % WARP < Width) parts[threadIdx.x / WARP * Width + column] = value;
+    __syncthreads();
+    value = parts[column];
+#pragma unroll 8
+    for (int i = 1; i < static_cast<int>(blockDim.x) / WARP; i++) value = Op::of(value, parts[i * Width + column]);
+    return value;
+}
+
 // Over a group: some lanes of a warp, or the block.
 template <int Group, typename Op, typename T>
 __device__ inline T over_group(T value) {

@@ -7,8 +7,8 @@ template <typename Z, typename T>
 struct Batch {
     const Z* z;        // (rows, columns)
     const Z* weights;  // (rows,) or null
-    Z factor;          // of dz, without weights: 1 / (rows * mean)
-    Z mean;            // over how many columns the loss of a sample is a mean
+    Z factor;          // of dz, without weights: scale / rows
+    Z scale;           // of the sum over a sample's columns
     T* out;            // dz
     long long stride;  // of its rows
     Z* db;
@@ -32,13 +32,13 @@ __device__ inline void over_rows(const Batch<Z, T>& b, const Loss& loss) {
         for (int r = threadIdx.x; r < b.rows; r += blockDim.x) total += b.weights[r];
         total = over_block<Sum>(total);
         if (total < SmallestNormal<Z>::value) total = SmallestNormal<Z>::value;
-        total *= b.mean;
     }
     Z sums[Entries] = {}, value = 0, right = 0;
     for (int first = blockIdx.x * groups; first < b.rows; first += gridDim.x * groups) {
         const int r = first + group;
         const bool there = r < b.rows;
-        const Z weight = b.weights && there ? b.weights[r] : Z(1), factor = b.weights ? weight / total : b.factor;
+        const Z weight = b.weights && there ? b.weights[r] : Z(1);
+        const Z factor = b.weights ? weight / total * b.scale : b.factor;
         Z v[Entries], its_value = 0, its_right = 0;
 #pragma unroll
         for (int e = 0; e < Entries; e++) {
@@ -67,7 +67,7 @@ __device__ inline void over_rows(const Batch<Z, T>& b, const Loss& loss) {
         else if (c < b.columns)
             b.db[c] = sum;
         else if (c == b.columns)
-            *b.loss = sum / b.mean;
+            *b.loss = sum * b.scale;
         else if (b.hits)
             *b.hits = sum;
     };
@@ -108,7 +108,7 @@ __device__ inline void over_rows(const Batch<Z, T>& b, const Loss& loss) {
     if (gridDim.x == 1 || !add_blocks(b.partials, columns, b.counters, b.fan)) return;
     for (int c = threadIdx.x; c < b.columns; c += blockDim.x) b.db[c] = b.partials[c];
     if (threadIdx.x == 0) {
-        *b.loss = b.partials[b.columns] / b.mean;
+        *b.loss = b.partials[b.columns] * b.scale;
         if (b.hits) *b.hits = b.partials[b.columns + 1];
     }
 }
@@ -129,7 +129,7 @@ struct IsClass<double> {
 template <typename Z, typename Target>
 struct SoftmaxCrossEntropy {
     const Target* t;  // (rows,) classes or (rows, columns) probabilities
-    Z log_smallest;
+    Z log_smallest, smoothing;
     int columns;
     bool scored;
 
@@ -162,20 +162,20 @@ struct SoftmaxCrossEntropy {
             sum += v[e];
         }
         sum = over_group<Group, Sum>(sum);
-        const Z log_sum = log(sum);
+        const Z log_sum = log(sum), kept = 1 - smoothing, share = smoothing / Z(columns);
 #pragma unroll
         for (int e = 0; e < Entries; e++) {
             const int c = e * Group + lane;
             Z log_p = shifted[e] - log_sum, p = v[e] / sum;
             if (log_p < log_smallest) log_p = log_smallest;  // NaN stays
+            Z wanted = share;
             if constexpr (IsClass<Target>::value) {
-                const bool right_one = target[0] == static_cast<Target>(c);
-                v[e] = right_one ? p - 1 : p;
-                if (right_one && c < columns) value -= log_p;
+                if (target[0] == static_cast<Target>(c)) wanted += kept;
             } else {
-                v[e] = p - target[e];
-                if (c < columns) value -= log_p * target[e];
+                wanted += target[e] * kept;
             }
+            v[e] = p - wanted;
+            if (c < columns && wanted != 0) value -= log_p * wanted;
         }
     }
 
@@ -195,19 +195,21 @@ struct SoftmaxCrossEntropy {
 
 template <typename Z, typename T, typename Target, int Group, int Entries>
 __global__ void __launch_bounds__(Group > WARP ? Group : LARGEST_BLOCK, 1)
-    softmax_cross_entropy(const Z* z, const Target* t, const Z* weights, Z log_smallest, Z factor, T* out,
+    softmax_cross_entropy(const Z* z, const Target* t, const Z* weights, Z log_smallest, Z smoothing, Z factor, T* out,
                           long long stride, Z* db, Z* loss, Z* hits, int rows, int columns, Z* partials,
                           unsigned* counters, int fan) {
     const Batch<Z, T> batch = {z,  weights, factor, Z(1),    out,     stride,   db,
                                loss, hits,    rows,   columns, partials, counters, fan};
-    over_rows<Group, Entries>(batch, SoftmaxCrossEntropy<Z, Target>{t, log_smallest, columns, hits != nullptr});
+    const bool scored = hits != nullptr;
+    over_rows<Group, Entries>(batch, SoftmaxCrossEntropy<Z, Target>{t, log_smallest, smoothing, columns, scored});
 }
 
-// Losses of single entries: value and dy, from y (or z, for the sigmoid) and t
+// Losses of single entries: value and dy from y, or dz from z where the output is the loss's own, and t. bound: Huber's
+// delta, the largest loss of a sigmoid
 
 struct SquaredError {
     template <typename Z>
-    static __device__ inline void of(Z y, Z t, Z, Z& value, Z& dy) {
+    static __device__ inline void of(Z y, Z t, Z, Z, Z& value, Z& dy) {
         const Z r = y - t;
         value = r * r;
         dy = 2 * r;
@@ -216,7 +218,7 @@ struct SquaredError {
 
 struct AbsoluteError {
     template <typename Z>
-    static __device__ inline void of(Z y, Z t, Z, Z& value, Z& dy) {
+    static __device__ inline void of(Z y, Z t, Z, Z, Z& value, Z& dy) {
         const Z r = y - t;
         value = fabs(r);
         dy = r > 0 ? Z(1) : r < 0 ? Z(-1) : r;  // 0 and NaN are their own
@@ -225,7 +227,7 @@ struct AbsoluteError {
 
 struct Huber {
     template <typename Z>
-    static __device__ inline void of(Z y, Z t, Z delta, Z& value, Z& dy) {
+    static __device__ inline void of(Z y, Z t, Z delta, Z, Z& value, Z& dy) {
         const Z r = y - t;
         dy = r < -delta ? -delta : r > delta ? delta : r;
         value = (r - dy * Z(0.5)) * dy;
@@ -234,10 +236,20 @@ struct Huber {
 
 struct SigmoidCrossEntropy {
     template <typename Z>
-    static __device__ inline void of(Z z, Z t, Z, Z& value, Z& dz) {
+    static __device__ inline void of(Z z, Z t, Z largest, Z smoothing, Z& value, Z& dz) {
         const Z e = exp(-fabs(z));  // never overflows
+        t = t * (1 - smoothing) + smoothing * Z(0.5);
         value = (z > 0 ? z : Z(0)) + log1p(e) - z * t;
+        if (value > largest) value = largest;  // NaN stays
         dz = (z > 0 ? 1 / (1 + e) : e / (1 + e)) - t;
+    }
+};
+
+struct Poisson {  // y = exp(z)
+    template <typename Z>
+    static __device__ inline void of(Z z, Z t, Z, Z, Z& value, Z& dz) {
+        dz = exp(z) - t;
+        value = (log(t < SmallestNormal<Z>::value ? SmallestNormal<Z>::value : t) - z) * t + dz;
     }
 };
 
@@ -245,7 +257,7 @@ template <typename Z, typename Loss>
 struct Pointwise {
     const Z* slope;  // of the output activation, or null: 1
     const Z* t;
-    Z delta;
+    Z bound, smoothing;
     int columns;
 
     template <int Group, int Entries>
@@ -256,7 +268,7 @@ struct Pointwise {
             if (!there || c >= columns) continue;
             const long long place = static_cast<long long>(r) * columns + c;
             Z its_value, dy;
-            Loss::of(v[e], t[place], delta, its_value, dy);
+            Loss::of(v[e], t[place], bound, smoothing, its_value, dy);
             value += its_value;
             v[e] = slope ? dy * slope[place] : dy;
         }
@@ -265,9 +277,10 @@ struct Pointwise {
 
 template <typename Z, typename T, typename Loss, int Group, int Entries>
 __global__ void __launch_bounds__(Group > WARP ? Group : LARGEST_BLOCK, 1)
-    pointwise_loss(const Z* y, const Z* slope, const Z* t, const Z* weights, Z delta, Z factor, T* out,
-                   long long stride, Z* db, Z* loss, int rows, int columns, Z* partials, unsigned* counters, int fan) {
-    const Batch<Z, T> batch = {y,    weights, factor, Z(columns), out,      stride,   db,
-                               loss, nullptr, rows,   columns,    partials, counters, fan};
-    over_rows<Group, Entries>(batch, Pointwise<Z, Loss>{slope, t, delta, columns});
+    pointwise_loss(const Z* y, const Z* slope, const Z* t, const Z* weights, Z bound, Z smoothing, Z factor, Z scale,
+                   T* out, long long stride, Z* db, Z* loss, int rows, int columns, Z* partials, unsigned* counters,
+                   int fan) {
+    const Batch<Z, T> batch = {y,    weights, factor, scale,   out,      stride,   db,
+                               loss, nullptr, rows,   columns, partials, counters, fan};
+    over_rows<Group, Entries>(batch, Pointwise<Z, Loss>{slope, t, bound, smoothing, columns});
 }

@@ -1,4 +1,4 @@
-// The norm of the gradient.
+// Norms: of the gradient, and of the weights into each unit.
 
 #include "common.cuh"
 
@@ -33,4 +33,22 @@ __global__ void __launch_bounds__(LARGEST_BLOCK)
     if (!sum_of_squares(g, size, partials, counters, sum)) return;
     const Z scale = limit / (sqrt(sum) + Z(1e-6));
     *out = scale > 1 ? Z(1) : scale;
+}
+
+// Each column of w is scaled down until its norm is the limit, where it is larger. A block takes `Width` columns.
+template <typename Z, int Width>
+__global__ void __launch_bounds__(LARGEST_BLOCK) max_norm(Z* w, Z limit, int rows, int columns) {
+    const int c = blockIdx.x * Width + threadIdx.x % Width, step = blockDim.x / Width;
+    const int stop = c < columns ? rows : 0;
+    Z norm = 0;
+#pragma unroll 4
+    for (int r = threadIdx.x / Width; r < stop; r += step) {
+        const Z value = w[static_cast<long long>(r) * columns + c];
+        norm += value * value;
+    }
+    norm = sqrt(over_column<Width, Sum>(norm));
+    if (norm <= limit) return;  // NaN goes on
+    const Z factor = limit / norm;
+#pragma unroll 4
+    for (int r = threadIdx.x / Width; r < stop; r += step) w[static_cast<long long>(r) * columns + c] *= factor;
 }

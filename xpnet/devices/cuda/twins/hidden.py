@@ -1,13 +1,16 @@
 """Layers whose bias, activation and slope ride in the epilogues of their products.
 
-What aux holds (see xpnet.kernels.hidden) follows from the numbers' type, the activation, and whether cuBLASLt has
-the epilogues for a layer of these widths; and aux itself tells which it is:
+What aux holds (see xpnet.kernels.hidden) follows from the numbers' type, the activation, and whether there are
+epilogues for the layer: cuBLASLt has them for its widths, and neither dropout nor a normalization comes in between. aux
+itself tells which it is:
 
     float32, ReLU      the signs of the pre-activations, packed into bytes; without epilogues the output itself
     float32, GELU      the pre-activations, in rows with room for more; without epilogues what the references keep
     bfloat16, ReLU     the output itself
     bfloat16, others   the slope in float32
     otherwise          what the references keep
+
+Of a unit that was dropped, the output and the slope are 0; the others' factor is that of the product back.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ import numpy as np
 from xpnet.devices.cuda.matmul import Matmuls
 from xpnet.devices.cuda.product import aux_shape
 from xpnet.devices.cuda.twins.columns import convert, slope_and_sum
+from xpnet.devices.cuda.twins.dropout import rectified
 from xpnet.devices.cuda.twins.launching import BFLOAT16
 
 if TYPE_CHECKING:
@@ -62,14 +66,21 @@ def affine_forward(k: Any, x: Array, w: Array, b: Array, *, out: Array) -> None:
         k.device.matmuls(x, _operand(k, w, x, anew=True), out=out, epilogue="bias", bias=b)
 
 
-def affine_inputs(k: Any, dz: Array, w: Array, *, out: Array) -> None:
-    """dx = dz w^T, with w as a forward product has read it before."""
-    k.gemm(dz, _operand(k, w, dz, anew=False).T, out=out)
+def affine_product(k: Any, x: Array, w: Array, *, out: Array) -> None:
+    """out = x w; of bfloat16 inputs too, with float32 outputs."""
+    k.gemm(x, _operand(k, w, x, anew=True), out=out)
 
 
-def hidden_aux(k: Any, y: Array, *, activation: str, below: int, above: int) -> Array:
+def affine_inputs(k: Any, dz: Array, w: Array, *, alpha: float = 1.0, out: Array) -> None:
+    """dx = alpha dz w^T, with w as a forward product has read it before."""
+    k.gemm(dz, _operand(k, w, dz, anew=False).T, out=out, alpha=alpha)
+
+
+def hidden_aux(
+    k: Any, y: Array, *, activation: str, rate: float = 0.0, normalized: bool = False, below: int, above: int
+) -> Array:
     """Room for what hidden_backward needs."""
-    if _has_epilogues(k, y, activation, below, above):
+    if rate == 0 and not normalized and _has_epilogues(k, y, activation, below, above):
         (rows, columns), dtype = aux_shape(y.shape, EPILOGUES[activation][1], y.dtype)
         if dtype == y.dtype and columns == y.shape[1]:
             columns += PADDING  # so that it is wider than y, which a slope is not
@@ -78,13 +89,22 @@ def hidden_aux(k: Any, y: Array, *, activation: str, below: int, above: int) -> 
         return y
     if y.dtype == BFLOAT16:
         return k.device.empty(y.shape, np.float32)
-    return k.reference.hidden_aux(y, activation=activation, below=below, above=above)
+    return k.reference.hidden_aux(y, activation=activation, rate=rate, normalized=normalized, below=below, above=above)
 
 
 def hidden_forward(
-    k: Any, x: Array, w: Array, b: Array, *, activation: str, out: Array, aux: Array | None = None
+    k: Any,
+    x: Array,
+    w: Array,
+    b: Array,
+    *,
+    activation: str,
+    rate: float = 0.0,
+    key: Array | None = None,
+    out: Array,
+    aux: Array | None = None,
 ) -> None:
-    """y = activation(x w + b)."""
+    """y = dropout(activation(x w + b)); dropout is a launch of its own."""
     with_aux = aux is not None and _is_epilogue_s(aux, out)
     if with_aux or _by_output(out, activation) or (aux is None and _fused(k, out, activation)):
         k.device.matmuls(
@@ -95,22 +115,46 @@ def hidden_forward(
             bias=_bias(k, b, out),
             aux=aux if with_aux else None,
         )
-    elif out.dtype == BFLOAT16:
-        z = k.scratch("hidden z", out.shape, np.float32)
-        k.affine_forward(x, w, b, out=z)
-        getattr(k, activation)(z, out=z, slope=aux)
-        convert(k, z, out=out)
-    else:
-        k.reference.hidden_forward(x, w, b, activation=activation, out=out, aux=aux)
+        if rate and aux is not None:
+            k.dropout(out, key=key, rate=rate, out=out)
+        return
+    z = k.scratch("hidden z", out.shape, np.float32) if out.dtype == BFLOAT16 else out
+    k.affine_forward(x, w, b, out=z)
+    k.hidden_activation(z, activation=activation, rate=rate, key=key, out=out, aux=aux)
 
 
-def hidden_backward(k: Any, dz: Array, w: Array, *, activation: str, aux: Array, out: Array, db: Array) -> None:
-    """out <- (dz w^T) * slope, and db <- its sum over the batch."""
+def hidden_activation(
+    k: Any,
+    z: Array,
+    *,
+    activation: str,
+    rate: float = 0.0,
+    key: Array | None = None,
+    out: Array,
+    aux: Array | None = None,
+) -> None:
+    """y = dropout(activation(z)); ReLU in one launch with dropout, or with the rounding to bfloat16."""
+    drops, rounds = bool(rate) and aux is not None, out.dtype == BFLOAT16
+    by_output = _by_output(out, activation)
+    if by_output and (drops or rounds):
+        return rectified(k, z, key=key if drops else None, rate=rate, out=out)
+    slope = None if by_output else aux
+    y = k.scratch("hidden y", z.shape, z.dtype) if rounds else out
+    getattr(k, activation)(z, out=y, slope=slope)
+    if drops:
+        return k.dropout(y, key=key, rate=rate, out=out, slope=slope)
+    return convert(k, y, out=out) if rounds else None
+
+
+def hidden_backward(
+    k: Any, dz: Array, w: Array, *, activation: str, rate: float = 0.0, aux: Array, out: Array, db: Array
+) -> None:
+    """out <- (dz w^T) * slope / (1 - rate), and db <- its sum over the batch."""
     if _is_epilogue_s(aux, out):
         k.device.matmuls(dz, w.T, out=out, epilogue=EPILOGUES[activation][2], bias=db, aux=aux)
         return
     dy = k.scratch("hidden dy", out.shape, np.float32) if out.dtype == BFLOAT16 else out
-    k.affine_inputs(dz, w, out=dy)
+    k.affine_inputs(dz, w, alpha=1 / (1 - rate), out=dy)
     slope_and_sum(k, dy, aux, out=out, db=db, by_output=_by_output(out, activation))
 
 
@@ -136,7 +180,7 @@ def _is_epilogue_s(aux: Array, y: Array) -> bool:
 
 
 def _by_output(y: Array, activation: str) -> bool:
-    """Whether the slope is read off the output itself, where no epilogue keeps it."""
+    """Whether the slope is read off the output itself, where no epilogue keeps it: kept units alone are above 0."""
     return bool(activation == "relu" and y.dtype in (np.float32, BFLOAT16))
 
 
@@ -165,4 +209,12 @@ def _bias(k: Any, b: Array, out: Array) -> Array:
     return half[0]
 
 
-TWINS = (affine_forward, affine_inputs, hidden_aux, hidden_forward, hidden_backward)
+TWINS = (
+    affine_forward,
+    affine_product,
+    affine_inputs,
+    hidden_aux,
+    hidden_forward,
+    hidden_activation,
+    hidden_backward,
+)

@@ -49,6 +49,12 @@ SHARED = 36 << 10
 BLOCKS = 528
 """How many blocks fill a large GPU: 4 on each of 132 multiprocessors."""
 
+FEW = BLOCKS // 4
+"""Blocks that leave multiprocessors without work."""
+
+NARROW = 8
+"""Columns of float32 that are the least piece of memory that is loaded, 32 bytes."""
+
 ONE_BLOCK = 8192
 """Up to how many numbers one block is as fast as many, whose sums somebody has to add up."""
 
@@ -122,6 +128,13 @@ def whole_warps(threads: int) -> int:
 def blocks_of(items: int, each: int) -> int:
     """How many blocks have all items, so many each."""
     return -(-items // each)
+
+
+def whole_columns(rows: int, columns: int) -> tuple[int, int, int]:
+    """For blocks that have all rows of some columns: how many columns, how many blocks, and threads in each."""
+    width = NARROW if blocks_of(columns, WARP) < FEW else WARP
+    threads = min(LARGEST_BLOCK, max(WARP, power_of_two(rows * width)))
+    return width, blocks_of(columns, width), threads
 
 
 def zeroed_counters(k: Table, tag: str, count: int) -> Array:

@@ -47,14 +47,15 @@ def softmax_cross_entropy(
     t: Array,
     *,
     log_smallest: float = LOG_SMALLEST,
+    smoothing: float = 0.0,
     weights: Array | None = None,
     out: Array,
     db: Array,
     loss: Array,
 ) -> None:
     """Loss, gradient and bias gradient in one launch."""
-    if not _softmax(k, z, t, log_smallest, weights, out, db, loss, None):
-        options = {"log_smallest": log_smallest, "weights": weights, "db": db, "loss": loss}
+    if not _softmax(k, z, t, log_smallest, smoothing, weights, out, db, loss, None):
+        options = {"log_smallest": log_smallest, "smoothing": smoothing, "weights": weights, "db": db, "loss": loss}
         _loss_by_reference(k, k.reference.softmax_cross_entropy, z, t, out, options)
 
 
@@ -64,6 +65,7 @@ def scored_softmax_cross_entropy(
     t: Array,
     *,
     log_smallest: float = LOG_SMALLEST,
+    smoothing: float = 0.0,
     weights: Array | None = None,
     out: Array,
     db: Array,
@@ -71,9 +73,10 @@ def scored_softmax_cross_entropy(
     hits: Array,
 ) -> None:
     """Loss, gradient, bias gradient and hits in one launch."""
-    if t.ndim != 1 or not _softmax(k, z, t, log_smallest, weights, out, db, loss, hits):
+    if t.ndim != 1 or not _softmax(k, z, t, log_smallest, smoothing, weights, out, db, loss, hits):
         k.hits(z, t, output="softmax", weights=weights, out=hits)
-        k.softmax_cross_entropy(z, t, log_smallest=log_smallest, weights=weights, out=out, db=db, loss=loss)
+        options = {"log_smallest": log_smallest, "smoothing": smoothing, "weights": weights}
+        k.softmax_cross_entropy(z, t, **options, out=out, db=db, loss=loss)
 
 
 def _softmax(
@@ -81,6 +84,7 @@ def _softmax(
     z: Array,
     t: Array,
     log_smallest: float,
+    smoothing: float,
     weights: Array | None,
     out: Array,
     db: Array,
@@ -94,37 +98,85 @@ def _softmax(
     real, (rows, columns) = z.dtype.type, z.shape
     form = _Form(rows, columns, z.dtype)
     kernel = f"softmax_cross_entropy<{REALS[z.dtype]}, {stored_as(out)}, {targets[t.dtype]}, {form.parameters}>"
-    args: tuple[Any, ...] = (z, t, NULL if weights is None else weights, real(log_smallest), real(1 / rows))
+    args: tuple[Any, ...] = (z, t, NULL if weights is None else weights)
+    args = (*args, real(log_smallest), real(smoothing), real(1 / rows))
     args = (*args, out, np.int64(stride(out)), db, loss, NULL if hits is None else hits)
     args = (*args, np.int32(rows), np.int32(columns), *form.memory(k))
     launch(k, "losses.cu", kernel, form.blocks, form.threads, args, form.shared)
     return True
 
 
+def grouped_softmax_cross_entropy(
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    groups: tuple[int, ...],
+    log_smallest: float = LOG_SMALLEST,
+    smoothing: float = 0.0,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
+) -> None:
+    """Group by group, as the reference."""
+    options: dict[str, Any] = {"groups": groups, "log_smallest": log_smallest, "smoothing": smoothing}
+    options |= {"weights": weights, "db": db, "loss": loss}
+    _loss_by_reference(k, k.reference.grouped_softmax_cross_entropy, z, t, out, options)
+
+
 def sigmoid_cross_entropy(
-    k: Table, z: Array, t: Array, *, weights: Array | None = None, out: Array, db: Array, loss: Array
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    scale: float | None = None,
+    largest: float = math.inf,
+    smoothing: float = 0.0,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
 ) -> None:
     """Loss, gradient and bias gradient in one launch."""
-    if not _pointwise(k, "SigmoidCrossEntropy", z, t, "linear", 0.0, weights, out, db, loss):
-        options = {"weights": weights, "db": db, "loss": loss}
-        _loss_by_reference(k, k.reference.sigmoid_cross_entropy, z, t, out, options)
+    options = {"scale": scale, "smoothing": smoothing, "weights": weights, "db": db, "loss": loss}
+    if not _pointwise(k, "SigmoidCrossEntropy", z, t, bound=largest, out=out, **options):
+        _loss_by_reference(k, k.reference.sigmoid_cross_entropy, z, t, out, {"largest": largest, **options})
 
 
 def squared_error(
-    k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array, db: Array, loss: Array
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    output: str,
+    scale: float | None = None,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
 ) -> None:
     """Loss, gradient and bias gradient in one launch, after the output's."""
-    if not _pointwise(k, "SquaredError", z, t, output, 0.0, weights, out, db, loss):
-        options = {"output": output, "weights": weights, "db": db, "loss": loss}
+    options = {"output": output, "scale": scale, "weights": weights, "db": db, "loss": loss}
+    if not _pointwise(k, "SquaredError", z, t, out=out, **options):
         _loss_by_reference(k, k.reference.squared_error, z, t, out, options)
 
 
 def absolute_error(
-    k: Table, z: Array, t: Array, *, output: str, weights: Array | None = None, out: Array, db: Array, loss: Array
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    output: str,
+    scale: float | None = None,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
 ) -> None:
     """Loss, gradient and bias gradient in one launch, after the output's."""
-    if not _pointwise(k, "AbsoluteError", z, t, output, 0.0, weights, out, db, loss):
-        options = {"output": output, "weights": weights, "db": db, "loss": loss}
+    options = {"output": output, "scale": scale, "weights": weights, "db": db, "loss": loss}
+    if not _pointwise(k, "AbsoluteError", z, t, out=out, **options):
         _loss_by_reference(k, k.reference.absolute_error, z, t, out, options)
 
 
@@ -135,15 +187,34 @@ def huber(
     *,
     output: str,
     delta: float = 1.0,
+    scale: float | None = None,
     weights: Array | None = None,
     out: Array,
     db: Array,
     loss: Array,
 ) -> None:
     """Loss, gradient and bias gradient in one launch, after the output's."""
-    if not _pointwise(k, "Huber", z, t, output, delta, weights, out, db, loss):
-        options = {"output": output, "delta": delta, "weights": weights, "db": db, "loss": loss}
-        _loss_by_reference(k, k.reference.huber, z, t, out, options)
+    options = {"output": output, "scale": scale, "weights": weights, "db": db, "loss": loss}
+    if not _pointwise(k, "Huber", z, t, bound=delta, out=out, **options):
+        _loss_by_reference(k, k.reference.huber, z, t, out, {"delta": delta, **options})
+
+
+def poisson(
+    k: Table,
+    z: Array,
+    t: Array,
+    *,
+    output: str,
+    scale: float | None = None,
+    weights: Array | None = None,
+    out: Array,
+    db: Array,
+    loss: Array,
+) -> None:
+    """Loss, gradient and bias gradient in one launch."""
+    options: dict[str, Any] = {"scale": scale, "weights": weights, "db": db, "loss": loss}
+    if not _pointwise(k, "Poisson", z, t, out=out, **options):
+        _loss_by_reference(k, k.reference.poisson, z, t, out, {"output": output, **options})
 
 
 def _pointwise(
@@ -151,14 +222,17 @@ def _pointwise(
     name: str,
     z: Array,
     t: Array,
-    output: str,
-    delta: float,
+    *,
+    output: str = "linear",
+    bound: float = 0.0,
+    smoothing: float = 0.0,
+    scale: float | None,
     weights: Array | None,
     out: Array,
     db: Array,
     loss: Array,
 ) -> bool:
-    """Whether the kernel covers this; if so, it is launched."""
+    """Whether the kernel covers this; if so, it is launched. output: What comes before the loss's own function."""
     if t.dtype != z.dtype or not _loss_covered(z, t, weights, out, db, loss):
         return False
     y, slope = z, NULL
@@ -166,16 +240,11 @@ def _pointwise(
         y, slope = (k.scratch(f"loss {what}", z.shape, z.dtype) for what in ("output", "slope"))
         getattr(k, output)(z, out=y, slope=slope)
     real, (rows, columns) = z.dtype.type, z.shape
+    scale = 1 / columns if scale is None else scale
     form = _Form(rows, columns, z.dtype)
     kernel = f"pointwise_loss<{REALS[z.dtype]}, {stored_as(out)}, {name}, {form.parameters}>"
-    args: tuple[Any, ...] = (
-        y,
-        slope,
-        t,
-        NULL if weights is None else weights,
-        real(delta),
-        real(1 / (rows * columns)),
-    )
+    args: tuple[Any, ...] = (y, slope, t, NULL if weights is None else weights)
+    args = (*args, real(bound), real(smoothing), real(scale / rows), real(scale))
     args = (*args, out, np.int64(stride(out)), db, loss, np.int32(rows), np.int32(columns), *form.memory(k))
     launch(k, "losses.cu", kernel, form.blocks, form.threads, args, form.shared)
     return True
@@ -255,8 +324,10 @@ def _entries(columns: int, group: int) -> int:
 TWINS = (
     softmax_cross_entropy,
     scored_softmax_cross_entropy,
+    grouped_softmax_cross_entropy,
     sigmoid_cross_entropy,
     squared_error,
     absolute_error,
     huber,
+    poisson,
 )

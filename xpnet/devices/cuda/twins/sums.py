@@ -21,6 +21,7 @@ from xpnet.devices.cuda.twins.launching import (
     launch,
     power_of_two,
     sum_memory,
+    whole_columns,
     whole_warps,
 )
 
@@ -101,4 +102,13 @@ def _norm(k: Table, name: str, x: Array, numbers: tuple[Any, ...], out: Array) -
     launch(k, "norm.cu", f"{name}<{REALS[x.dtype]}>", blocks, threads, args)
 
 
-TWINS = (hits, squared_errors, squared_norm, clip_scale)
+def max_norm(k: Table, w: Array, *, limit: float) -> None:
+    """In one launch."""
+    if w.dtype not in REALS or not contiguous(w) or max(w.shape) > INT_MAX // 2:
+        return k.reference.max_norm(w, limit=limit)
+    width, blocks, threads = whole_columns(*w.shape)
+    args = (w, w.dtype.type(limit), *map(np.int32, w.shape))
+    return launch(k, "norm.cu", f"max_norm<{REALS[w.dtype]}, {width}>", blocks, threads, args)
+
+
+TWINS = (hits, squared_errors, squared_norm, clip_scale, max_norm)
