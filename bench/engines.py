@@ -177,7 +177,7 @@ class Xpnet(Engine):
             part = batches[start : start + self.chunk]
             steps = np.arange(self.step, self.step + len(part))
             self.step += len(part)
-            yield Chunk(part.ravel(), self.update.table(steps, np.full(len(part), self.lr)))
+            yield Chunk(part.ravel(), self.update.table(steps, np.full(len(part), self.lr), np.zeros(len(part))))
 
     def _advance(self, batches: np.ndarray) -> np.ndarray:
         """As a trainer does it: the next chunk is loaded while the present one runs."""

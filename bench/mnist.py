@@ -39,7 +39,7 @@ def epoch_over_steps(data: Any) -> dict[str, float]:
     training = network_trainer.prepare(Samples.of(data.x, data.y.astype(np.int32)))
     order = np.random.default_rng(0).permutation(len(data.x))
     steps = len(order) // BATCH
-    chunk = Chunk(order, training.update.table(np.arange(steps), np.full(steps, 0.1)))
+    chunk = Chunk(order, training.update.table(np.arange(steps), np.full(steps, 0.1), np.zeros(steps)))
     training.program.run(chunk)
     fits, steps = [], []
     for _ in range(ROUNDS):

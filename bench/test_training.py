@@ -8,7 +8,7 @@ import pytest
 import xpnet
 from bench.conftest import BATCHES, SIZES, prepared, samples
 from xpnet.data.transform import InputTransform
-from xpnet.program import Chunk
+from xpnet.program import Chunk, dropout_keys
 
 
 @pytest.mark.parametrize("batch", BATCHES)
@@ -22,10 +22,30 @@ def test_step_of_another_optimizer(optimizer, measure):
     run_chunk(prepared("cpu", 200, optimizer), 200, measure)
 
 
+REGULARIZED = {
+    "dropout": {"dropout": 0.5},
+    "batch-norm": {"normalization": "batch"},
+    "layer-norm": {"normalization": "layer"},
+    "max-norm": {"max_norm": 3.0},
+}
+
+
+@pytest.mark.parametrize("name", REGULARIZED)
+def test_step_of_a_regularized_network(name, measure):
+    options = dict(REGULARIZED[name])
+    network = xpnet.MLP(SIZES, normalization=options.pop("normalization", None))
+    network.transform = InputTransform(1 / 255)
+    network.task, network.classes = "classification", tuple(range(SIZES[-1]))
+    trainer = xpnet.Trainer(network, optimizer=xpnet.SGD(0.01), batch_size=200, **options)
+    run_chunk(trainer.prepare(samples(8192)), 200, measure)
+
+
 def run_chunk(training, batch, measure):
     """One step by the program, with its upload and its read-out."""
     order = training.samples.rows[:batch]
-    chunk = Chunk(order, training.update.table(np.zeros(1), np.full(1, 1e-4)))
+    layers = len(training.trainer.dropout)
+    keys = dropout_keys(0, layers, np.zeros(1, dtype=int)) if training.program.workspace.drops else None
+    chunk = Chunk(order, training.update.table(np.zeros(1), np.full(1, 1e-4), np.zeros(1)), keys)
     measure(lambda: training.program.run(chunk), batch)
 
 

@@ -8,6 +8,7 @@ import pytest
 import xpnet
 from xpnet import gradcheck
 from xpnet.kernels import ACTIVATIONS, table
+from xpnet.losses import Loss
 
 RNG = np.random.default_rng(0)
 
@@ -32,14 +33,16 @@ def test_relative_errors():
     assert gradcheck.max_relative_error([1.0, 1e-6], [1.0, 3e-6]) == pytest.approx(0.5)
 
 
-def check(activations="relu", output="softmax", loss=None, weights=None, sizes=(5, 7, 6, 3)):
-    net = xpnet.MLP(sizes, activations, output, init="normal(0.6)", bias_init="normal(0.3)", seed=1)
+def check(activations="relu", output="softmax", loss=None, weights=None, sizes=(5, 7, 6, 3), dropout=0.0, **build):
+    net = xpnet.MLP(sizes, activations, output, init="normal(0.6)", bias_init="normal(0.3)", seed=1, **build)
+    for gain in net.parameters.gains:
+        gain[...] = RNG.uniform(0.5, 2, gain.shape)
     x = RNG.normal(size=(8, sizes[0]))
     if output == "softmax":
         t = (np.arange(8) % sizes[-1]).astype(np.int32)
     else:
         t = RNG.uniform(0.1, 0.9, size=(8, sizes[-1]))
-    return gradcheck.check(net, x, t, loss=loss, weights=weights)
+    return gradcheck.check(net, x, t, loss=loss, weights=weights, dropout=dropout)
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -54,6 +57,51 @@ def test_whole_networks_agree(activation, output, loss, record_property):
         assert a.checked > 0.9 * np.prod(a.shape)
         assert a.relative_error <= 1e-7, a
         record_property(a.name, a.max_relative_error)
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@pytest.mark.parametrize("dropout", [0.0, (0.5, 0.2)], ids=str)
+@pytest.mark.parametrize("device", ["numpy", "cpu"])
+def test_networks_agree_as_they_are_trained(activation, normalization, dropout, device):
+    loss = Loss("cross_entropy", "softmax", smoothing=0.2)
+    agreements = check(activation, loss=loss, dropout=dropout, normalization=normalization, device=device)
+    gains = [] if normalization is None else ["g1", "g2"]
+    assert [a.name for a in agreements] == ["w1", "b1", "w2", "b2", "w3", "b3", *gains]
+    for a in agreements:
+        assert a.checked > 0.9 * np.prod(a.shape)
+        assert a.relative_error <= 1e-6, a
+
+
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+@pytest.mark.parametrize(
+    ("output", "loss"),
+    [
+        ("sigmoid", Loss("cross_entropy", "sigmoid", smoothing=0.3)),
+        ("exp", "poisson"),
+        ("linear", Loss("huber", "linear", delta=0.3)),
+        ("tanh", "mse"),
+    ],
+    ids=["sigmoid", "exp", "huber", "tanh"],
+)
+def test_every_loss_agrees_behind_a_normalization(output, loss, normalization):
+    agreements = check("silu", output, loss, np.linspace(0.5, 2, 8), dropout=0.2, normalization=normalization)
+    assert all(a.good for a in agreements), agreements
+
+
+def test_batches_of_one_sample_agree():
+    for normalization in (None, "batch", "layer"):
+        net = xpnet.MLP((5, 4, 3), "tanh", normalization=normalization, seed=1)
+        t = np.array([1], dtype=np.int32)
+        assert all(a.good for a in gradcheck.check(net, RNG.normal(size=(1, 5)), t, dropout=0.3))
+
+
+def test_the_network_that_is_checked_stays_as_it_is():
+    net = xpnet.MLP((5, 4, 3), normalization="batch", seed=1)
+    before = [array.copy() for array in net.state]
+    gradcheck.check(net, RNG.normal(size=(8, 5)), (np.arange(8) % 3).astype(np.int32), dropout=0.3)
+    for array, copy in zip(net.state, before, strict=True):
+        np.testing.assert_array_equal(array, copy)
 
 
 @pytest.mark.parametrize("output", ACTIVATIONS)
@@ -74,7 +122,7 @@ def test_large_tensors_are_sampled_and_saturated_losses_pass():
     [
         ("tanh", lambda k, z, *, out, slope=None: (k.xp.tanh(z, out=out), slope is not None and slope.fill(0.7))),
         ("affine_biases", lambda k, dz, *, out: k.xp.sum(2 * dz, axis=0, out=out)),
-        ("affine_inputs", lambda k, dz, w, *, out: k.gemm(dz, -w.T, out=out)),
+        ("affine_inputs", lambda k, dz, w, *, alpha=1.0, out: k.gemm(dz, -w.T, alpha=alpha, out=out)),
         (
             "affine_weights",
             lambda k, x, dz, *, out, alpha=1.0, beta=0.0: k.gemm(0.99 * x.T, dz, out=out, alpha=alpha, beta=beta),
@@ -87,6 +135,44 @@ def test_a_wrong_kernel_is_caught(monkeypatch, name, broken):
     for twin in list(xpnet.device("cpu").twins):  # which know nothing of references
         monkeypatch.delitem(xpnet.device("cpu").twins, twin)
     assert max(a.relative_error for a in check("tanh")) > 1e-4
+
+
+def without(argument):
+    """The kernel, which takes zeros for that argument."""
+
+    def break_it(kernel):
+        return lambda k, *arrays, **options: kernel(k, *arrays, **{**options, argument: 0 * options[argument]})
+
+    return break_it
+
+
+def keeping_all(kernel):
+    """Dropout that forgets the slopes."""
+    return lambda k, *arrays, slope=None, **options: kernel(k, *arrays, **options)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "options"),
+    [
+        ("batch_norm_backward", without("hat"), {"normalization": "batch"}),
+        ("batch_norm_backward", without("dshift"), {"normalization": "batch"}),
+        ("layer_norm_backward", without("hat"), {"normalization": "layer"}),
+        ("dropout", keeping_all, {"dropout": 0.5}),
+    ],
+)
+def test_a_wrong_kernel_of_training_is_caught(monkeypatch, name, spoil, options):
+    assert max(a.relative_error for a in check("tanh", device="numpy", **options)) <= 1e-7
+    monkeypatch.setitem(table.REFERENCE, name, spoil(table.REFERENCE[name]))
+    assert max(a.relative_error for a in check("tanh", device="numpy", **options)) > 1e-4
+
+
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_a_gradient_that_is_zero_by_symmetry_is_right(normalization):
+    """What a shift adds to all units alike, or to all samples, the next normalization takes away."""
+    agreements = check("linear", normalization=normalization)
+    assert all(a.good for a in agreements), agreements
+    b1 = next(a for a in agreements if a.name == "b1")
+    assert b1.max_relative_error > 1e-6 or normalization == "layer"
 
 
 def test_a_function_may_return_its_argument_or_a_buffer_of_its_own():

@@ -22,6 +22,41 @@ def network() -> xpnet.MLP:
     return network
 
 
+@pytest.fixture(params=["batch", "layer"])
+def normalized(request) -> xpnet.MLP:
+    network = xpnet.MLP((4, 6, 5, 3), normalization=request.param, seed=2)
+    x, y = np.random.default_rng(1).normal(size=(30, 4)), np.arange(30) % 3
+    xpnet.Trainer(network, dropout=0.2, epochs=2).fit(x, y)
+    return network
+
+
+def test_a_loaded_network_normalizes_as_the_saved_one(normalized, tmp_path):
+    x = np.random.default_rng(0).normal(size=(20, 4))
+    path = xpnet.save(normalized, tmp_path / "model.safetensors")
+    other = xpnet.load(path)
+    assert other.normalization == normalized.normalization
+    np.testing.assert_array_equal(other.predict_proba(x), normalized.predict_proba(x))
+    for now, then in zip(other.state, normalized.state, strict=True):
+        np.testing.assert_array_equal(now, then)
+    names = {"w1", "b1", "w2", "b2", "w3", "b3", "g1", "g2"}
+    assert set(load_file(path)) == names | ({"m1", "v1", "m2", "v2"} if other.statistics else set())
+
+
+def test_a_file_of_version_1_is_read(network, tmp_path):
+    path = xpnet.save(network, tmp_path / "m.safetensors")
+    change(path, {"version": 1}, without="normalization")
+    other = xpnet.load(path)
+    assert other.normalization is None
+    np.testing.assert_array_equal(other.parameters.flat, network.parameters.flat)
+
+
+def test_a_network_that_counts_is_read(tmp_path):
+    network = xpnet.MLP((2, 3, 1), output="exp")
+    network.task = "regression"
+    other = xpnet.load(xpnet.save(network, tmp_path / "m.safetensors"))
+    np.testing.assert_array_equal(other.predict([[1.0, 2.0]]), network.predict([[1.0, 2.0]]))
+
+
 @pytest.mark.parametrize("transform", [InputTransform(), InputTransform(1 / 255, np.arange(4.0)), None])
 def test_a_loaded_network_predicts_the_same_from_raw_samples(network, tmp_path, transform):
     network.transform = transform or network.transform
@@ -33,12 +68,13 @@ def test_a_loaded_network_predicts_the_same_from_raw_samples(network, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["model.safetensors"]
 
 
-def change(path, header=None, tensors=None):
+def change(path, header=None, tensors=None, *, without=None):
     """The same file with other facts."""
     from safetensors import safe_open
 
     with safe_open(path, framework="numpy") as file:
         old = json.loads(file.metadata()["xpnet"])
+    old.pop(without, None)
     save_file({**load_file(path), **(tensors or {})}, path, metadata={"xpnet": json.dumps({**old, **(header or {})})})
 
 
@@ -58,8 +94,16 @@ def change(path, header=None, tensors=None):
         {"input_scale": "big"},
         {"classes": 3},
         {"task": ["x"]},
+        {"input_scale": 10**400},
+        {"version": None},
+        {"version": 0},
+        {"normalization": "batch"},
+        {"normalization": "layer"},
+        {"normalization": "group"},
+        {"normalization": ["batch"]},
+        {"normalization": ""},
     ],
-    ids=str,
+    ids=lambda header: str(header)[:40],
 )
 def test_a_header_that_does_not_fit_is_refused(network, tmp_path, header):
     path = xpnet.save(network, tmp_path / "m.safetensors")
@@ -67,6 +111,34 @@ def test_a_header_that_does_not_fit_is_refused(network, tmp_path, header):
     with pytest.raises(xpnet.DataError) as refusal:
         xpnet.load(path)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "tensors"),
+    [
+        ({"normalization": None}, {}),
+        ({"normalization": "layer"}, {}),
+        ({}, {"g1": np.zeros(7, np.float32)}),
+        ({}, {"g1": np.zeros(6)}),
+        ({}, {"g1": np.zeros(5, np.float32), "g2": np.zeros(6, np.float32)}),
+        ({}, {"m1": np.zeros((6, 1), np.float32)}),
+        ({}, {"v1": -np.ones(6, np.float32)}),
+        ({}, {"v1": np.full(6, np.nan, np.float32)}),
+    ],
+    ids=lambda change: str(change).replace("\n", "")[:50],
+)
+def test_statistics_that_do_not_fit_are_refused(tmp_path, header, tensors):
+    path = xpnet.save(xpnet.MLP((4, 6, 5, 3), normalization="batch"), tmp_path / "m.safetensors")
+    change(path, header, tensors)
+    with pytest.raises(xpnet.DataError) as refusal:
+        xpnet.load(path)
+    assert "\n" not in str(refusal.value)
+
+
+def test_something_beside_the_weights_is_left_alone(network, tmp_path):
+    path = xpnet.save(network, tmp_path / "m.safetensors")
+    change(path, tensors={"": np.zeros(0, np.float32), "notes": np.zeros(6, np.float32)})
+    np.testing.assert_array_equal(xpnet.load(path).parameters.flat, network.parameters.flat)
 
 
 def test_a_missing_a_foreign_and_a_damaged_file_are_refused(network, tmp_path):
@@ -83,10 +155,10 @@ def test_a_missing_a_foreign_and_a_damaged_file_are_refused(network, tmp_path):
 
 
 @settings(max_examples=200, deadline=None)
-@given(place=st.integers(0, 10**6), value=st.integers(0, 255))
-def test_a_changed_byte_loads_or_is_refused(tmp_path_factory, place, value):
+@given(place=st.integers(0, 10**6), value=st.integers(0, 255), normalization=st.sampled_from([None, "batch"]))
+def test_a_changed_byte_loads_or_is_refused(tmp_path_factory, place, value, normalization):
     folder = tmp_path_factory.mktemp("bytes")
-    path = xpnet.save(xpnet.MLP((2, 2)), folder / "m.safetensors")
+    path = xpnet.save(xpnet.MLP((2, 1, 2), normalization=normalization), folder / "m.safetensors")
     content = bytearray(path.read_bytes())
     content[place % len(content)] = value
     path.write_bytes(content)

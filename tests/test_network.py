@@ -27,6 +27,20 @@ def test_the_block_is_flat_aligned_and_named():
     assert np.count_nonzero(p.flat) == 3 * 5 + 5 + 5 * 2 + 2
 
 
+def test_gains_lie_behind_the_biases_and_statistics_in_a_block_of_their_own():
+    network = xpnet.MLP((3, 5, 4, 2), init="normal(1)", normalization="batch")
+    p, s = network.parameters, network.statistics
+    assert [name for name, _ in p.named()] == ["w1", "b1", "w2", "b2", "w3", "b3", "g1", "g2"]
+    assert [name for name, _ in s.named()] == ["m1", "v1", "m2", "v2"]
+    assert all(np.shares_memory(p.biases, gain) and (gain == 1).all() for gain in p.gains)
+    assert [view.shape for _, view in s.named()] == [(5,), (5,), (4,), (4,)]
+    assert all((mean == 0).all() for mean in s.mean)
+    assert all((variance == 1).all() for variance in s.variance)
+    assert s.flat.size == 2 * (5 + 4)
+    assert network.state == (p.flat, s.flat)
+    assert xpnet.MLP((3, 5, 4, 2), normalization="layer").statistics is None
+
+
 @pytest.mark.parametrize(
     ("init", "variance"),
     [
@@ -100,6 +114,12 @@ def test_the_summary_counts_parameters_and_products():
         assert text in summary
 
 
+def test_the_summary_tells_of_normalization_and_counts_gains():
+    summary = xpnet.MLP((784, 300, 100, 10), ["relu", "tanh"], normalization="batch").summary()
+    for text in ("batch norm, relu", "batch norm, tanh", "235,800", "30,200", "1,010", "267,010", "266,200"):
+        assert text in summary
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -114,6 +134,7 @@ def test_the_summary_counts_parameters_and_products():
         ({"output": "softmin"}, ["softmin", "softmax"]),
         ({"init": "normal(-1)"}, ["init", "normal(-1)", "he_normal"]),
         ({"bias_init": "ones"}, ["bias_init", "ones"]),
+        ({"normalization": "group"}, ["normalization", "group", "batch", "layer"]),
         ({"dtype": "float16"}, ["float16", "float32"]),
         ({"device": "tpu"}, ["tpu", "cuda"]),
     ],
@@ -135,12 +156,13 @@ def test_samples_of_another_width_are_refused():
 @given(
     sizes=st.lists(st.integers(1, 9), min_size=2, max_size=5),
     activation=st.sampled_from(xpnet.kernels.ACTIVATIONS),
-    output=st.sampled_from(("softmax", *xpnet.kernels.ACTIVATIONS)),
+    output=st.sampled_from(("softmax", *xpnet.kernels.ACTIVATIONS, "exp")),
+    normalization=st.sampled_from([None, "batch", "layer"]),
     rows=st.integers(1, 5),
     dtype=st.sampled_from(["float32", "float64"]),
 )
-def test_any_network_predicts_finite_numbers_of_its_dtype(sizes, activation, output, rows, dtype):
-    network = xpnet.MLP(sizes, activation, output, dtype=dtype)
+def test_any_network_predicts_finite_numbers_of_its_dtype(sizes, activation, output, normalization, rows, dtype):
+    network = xpnet.MLP(sizes, activation, output, normalization=normalization, dtype=dtype)
     outputs = network.predict_proba(np.random.default_rng(0).normal(size=(rows, sizes[0])))
     assert outputs.shape == (rows, sizes[-1])
     assert outputs.dtype == dtype

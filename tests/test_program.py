@@ -11,7 +11,7 @@ from emulated import CaptureError, Emulated
 import xpnet
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
-from xpnet.program import Chunk
+from xpnet.program import Chunk, dropout_keys
 
 ACTIVATION_NAMES = xpnet.kernels.ACTIVATIONS
 
@@ -32,8 +32,18 @@ def classes(rows: int = 50) -> tuple[np.ndarray, np.ndarray]:
     return x, (x[:, :3].astype(int).argmax(axis=1)).astype(np.int32)
 
 
-def train(device: xpnet.Device | str, x, y, *, output="softmax", sizes=(9, 8, 5, 3), activations="relu", **options):
-    network = xpnet.MLP(sizes, activations, output, device=device, seed=3)
+def train(
+    device: xpnet.Device | str,
+    x,
+    y,
+    *,
+    output="softmax",
+    sizes=(9, 8, 5, 3),
+    activations="relu",
+    normalization=None,
+    **options,
+):
+    network = xpnet.MLP(sizes, activations, output, normalization=normalization, device=device, seed=3)
     network.transform = InputTransform(1 / 255, np.full(sizes[0], 0.4))
     trainer = xpnet.Trainer(network, batch_size=8, epochs=3, seed=5, **options)
     history = trainer.fit(x, y, validation=(x[:20], y[:20]))
@@ -51,6 +61,37 @@ def test_a_captured_training_gives_the_bits_of_a_direct_one(name, options):
     np.testing.assert_array_equal(flat, flat_too)
     np.testing.assert_array_equal(history.step_losses, history_too.step_losses)
     assert history.column("val_accuracy").tolist() == history_too.column("val_accuracy").tolist()
+
+
+@pytest.mark.parametrize("normalization", [None, "batch", "layer"])
+@pytest.mark.parametrize("activations", ["relu", "gelu"])
+@pytest.mark.parametrize("dropout", [0.0, (0.5, 0.1)], ids=str)
+def test_dropout_and_normalization_can_be_captured(normalization, activations, dropout):
+    x, y = classes()
+    options = {"normalization": normalization, "activations": activations, "dropout": dropout}
+    options |= {"label_smoothing": 0.1, "max_norm": 1.0}
+    flat, history = train("numpy", x, y, **options)
+    flat_too, history_too = train(Emulated(), x, y, **options)
+    np.testing.assert_array_equal(flat, flat_too)
+    np.testing.assert_array_equal(history.step_losses, history_too.step_losses)
+    assert history.column("val_loss").tolist() == history_too.column("val_loss").tolist()
+
+
+def test_counts_can_be_captured():
+    rng = np.random.default_rng(2)
+    x, y = rng.normal(size=(30, 4)), rng.poisson(3.0, (30, 2)).astype(float)
+    options = {"output": "exp", "sizes": (4, 6, 2), "loss": "poisson"}
+    np.testing.assert_array_equal(train("numpy", x, y, **options)[0], train(Emulated(), x, y, **options)[0])
+
+
+def test_keys_of_dropout_are_those_of_their_seed_layer_and_step_alone():
+    keys = dropout_keys(7, 3, np.arange(2000))
+    assert (keys.shape, keys.dtype) == ((3, 2000), np.uint32)
+    assert len(np.unique(keys)) == keys.size
+    np.testing.assert_array_equal(dropout_keys(7, 2, np.arange(500, 900)), keys[:2, 500:900])
+    assert not np.isin(dropout_keys(8 + 2**62, 3, np.arange(100)), keys).any()
+    bits = np.unpackbits(keys.view(np.uint8))
+    assert bits.mean() == pytest.approx(0.5, abs=0.01)
 
 
 @pytest.mark.parametrize("activation", ACTIVATION_NAMES)
@@ -125,20 +166,30 @@ def test_a_replay_reads_arrays_anew_and_keeps_python_numbers():
     assert device.to_host(w).tolist() == [0.25, 0.25]
 
 
-@pytest.mark.parametrize("name", OPTIMIZERS)
+REGULARIZED = {
+    "dropout": (None, {"dropout": 0.5}),
+    "batch norm": ("batch", {}),
+    "layer norm and dropout": ("layer", {"dropout": 0.5}),
+    "bounds and smoothed labels": (None, {"max_norm": 1.0, "label_smoothing": 0.1}),
+}
+
+
+@pytest.mark.parametrize("name", [*OPTIMIZERS, *REGULARIZED])
 def test_a_step_allocates_nothing_that_grows_with_the_batch(name):
     """tracemalloc sees NumPy's buffers; a ufunc that casts goes through one of 8,192 entries, whatever the batch."""
+    normalization, options = REGULARIZED.get(name, (None, {"optimizer": OPTIMIZERS.get(name, "sgd")}))
     peaks = {}
     for batch in (256, 4096):
         rng = np.random.default_rng(0)
         x, y = rng.integers(0, 256, (2 * batch, 64)).astype(np.uint8), rng.integers(0, 10, 2 * batch).astype(np.int32)
-        network = xpnet.MLP((64, 128, 10))
+        network = xpnet.MLP((64, 128, 10), normalization=normalization)
         network.task, network.classes = "classification", tuple("0123456789")
         network.transform = InputTransform(1 / 255)
-        trainer = xpnet.Trainer(network, optimizer=OPTIMIZERS[name], batch_size=batch, l2=1e-3, epochs=3)
+        trainer = xpnet.Trainer(network, batch_size=batch, l2=1e-3, epochs=3, **options)
         program = trainer.prepare(Samples.of(x, y)).program
         order, steps = np.arange(2 * batch), np.arange(2)
-        chunk = Chunk(order, program.update.table(steps, np.full(2, 0.01)))
+        keys = dropout_keys(1, 1, steps) if program.workspace.drops else None
+        chunk = Chunk(order, program.update.table(steps, np.full(2, 0.01), np.zeros(2)), keys)
         program.run(chunk)
         tracemalloc.start()
         program.run(chunk)

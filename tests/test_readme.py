@@ -11,13 +11,15 @@ from xpnet.train import main
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_in_python_runs(tmp_path, monkeypatch, capsys):
+def test_the_examples_in_python_run(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    exec(compile(example, "README.md", "exec"), {})
+    network, estimator = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    exec(compile(network, "README.md", "exec"), {})
     printed = capsys.readouterr().out.splitlines()
     assert "val_metric" in printed[0]
     assert float(re.search(r"'accuracy': ([\d.]+)", printed[1])[1]) > 0.9
+    exec(compile(estimator, "README.md", "exec"), {})
+    assert all(float(line) > 0.9 for line in capsys.readouterr().out.splitlines())
 
 
 def test_the_options_it_shows_exist(capsys):

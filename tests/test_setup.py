@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import xpnet
 from xpnet.devices import why_no_cuda
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -42,6 +43,7 @@ def python(code: str) -> str:
 
 
 HEAVY = {"cupy", "cyclopts", "matplotlib", "numba", "nvmath", "pooch", "rich", "scipy", "sklearn"}
+ESTIMATORS = {"MLPClassifier", "MLPRegressor", "from_sklearn"}
 
 
 def test_import_loads_nothing_heavy():
@@ -50,8 +52,15 @@ def test_import_loads_nothing_heavy():
 
 
 def test_every_public_name_exists_and_loads_nothing_heavy():
-    loaded = python("import sys, xpnet; [getattr(xpnet, name) for name in xpnet.__all__]; print(*sys.modules)").split()
+    names = set(xpnet.__all__) - ESTIMATORS
+    loaded = python(f"import sys, xpnet; [getattr(xpnet, name) for name in {names}]; print(*sys.modules)").split()
     assert HEAVY.intersection(loaded) <= {"cyclopts"}  # with which Config is declared
+
+
+def test_estimators_load_little_beside_scikit_learn():
+    theirs = python("import sys; from sklearn.neural_network import MLPClassifier; print(*sys.modules)").split()
+    ours = python("import sys; from xpnet import MLPClassifier; print(*sys.modules)").split()
+    assert {name.partition(".")[0] for name in set(ours) - set(theirs)} <= {"xpnet", *sys.stdlib_module_names}
 
 
 @pytest.mark.skipif(importlib.util.find_spec("cupy") is None, reason="CuPy is not installed")

@@ -366,17 +366,20 @@ def test_intervals_are_epochs_or_steps():
     assert [Interval(4, "steps").left(step) for step in range(5)] == [4, 3, 2, 1, 4]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(
     rows=st.integers(3, 40),
     batch=st.integers(1, 45),
     dtype=st.sampled_from(["uint8", "int64", "float32", "float64", "bool"]),
     replacement=st.booleans(),
     optimizer=st.sampled_from([xpnet.SGD(), xpnet.Adam(), xpnet.RMSProp()]),
+    normalization=st.sampled_from([None, "batch", "layer"]),
+    dropout=st.sampled_from([0.0, 0.5]),
 )
-def test_any_shape_and_type_of_samples_trains(rows, batch, dtype, replacement, optimizer):
+def test_any_shape_and_type_of_samples_trains(rows, batch, dtype, replacement, optimizer, normalization, dropout):
     x = np.random.default_rng(rows).integers(0, 2, (rows, 2, 2)).astype(dtype)
-    trainer = Trainer(network(), batch_size=batch, replacement=replacement, optimizer=optimizer, epochs=2)
+    options = {"batch_size": batch, "replacement": replacement, "optimizer": optimizer, "dropout": dropout}
+    trainer = Trainer(network(normalization=normalization), epochs=2, **options)
     history = trainer.fit(x, np.arange(rows) % 3)
     assert np.isfinite(history.step_losses).all()
     assert history.samples == 2 * ((rows // min(batch, rows)) * min(batch, rows) if replacement else rows)

@@ -79,7 +79,10 @@ class Config:
     """relu, sigmoid, tanh, linear, leaky_relu, elu, softplus, gelu or silu: one for all hidden layers, or one each."""
 
     output: Annotated[str | None, _NETWORK] = None
-    """softmax, sigmoid, linear, or an activation; by custom what the targets ask for."""
+    """softmax, sigmoid, linear, exp, or an activation; by custom what targets and loss ask for."""
+
+    normalization: Annotated[Literal["batch", "layer"] | None, _NETWORK] = None
+    """Bring what enters the activations to mean 0 and deviation 1, over the batch or the layer; by custom not."""
 
     init: Annotated[str, _NETWORK] = "glorot_uniform"
     """Draws weights: glorot_, he_ or lecun_ with uniform or normal, normal(0.01), uniform(0.1), zeros."""
@@ -90,8 +93,14 @@ class Config:
     dtype: Annotated[Literal["float32", "float64"], _NETWORK] = "float32"
     """Precision of all computation."""
 
-    loss: Annotated[Literal["cross_entropy", "mse", "huber", "mae"] | None, _TRAINING] = None
-    """By custom cross_entropy for classes and labels, mse for numbers."""
+    loss: Annotated[Literal["cross_entropy", "mse", "huber", "mae", "poisson"] | None, _TRAINING] = None
+    """By custom cross_entropy for classes and labels, mse for numbers; poisson is for counts."""
+
+    huber_delta: Annotated[float, _TRAINING] = 1.0
+    """Where the loss huber becomes linear."""
+
+    label_smoothing: Annotated[float, _TRAINING] = 0.0
+    """Part of each target of cross_entropy that is moved to all classes alike."""
 
     optimizer: Annotated[Literal["sgd", "adam", "adamw", "rmsprop", "adagrad"], _TRAINING] = "adam"
     """How gradients become steps."""
@@ -131,6 +140,12 @@ class Config:
     clip_norm: Annotated[float | None, _TRAINING] = None
     """Largest norm of the gradient."""
 
+    max_norm: Annotated[float | None, _TRAINING] = None
+    """Largest norm of the weights into a hidden unit."""
+
+    dropout: Annotated[tuple[float, ...], _TRAINING, _LIST] = (0.0,)
+    """Part of the hidden units that each step leaves out: one for all hidden layers, or one each."""
+
     batch_size: Annotated[_Whole | Literal["all"], _TRAINING] = 32
     """Samples a step, or all."""
 
@@ -144,7 +159,7 @@ class Config:
     """Draw batches with replacement rather than shuffle."""
 
     seed: Annotated[_Whole, _TRAINING] = 0
-    """Of weights, order and split: same seed, device and threads, same bits."""
+    """Of weights, order, split and dropout: same seed, device and threads, same bits."""
 
     val_size: Annotated[float, _KEEPING] = 0.1
     """Part (below 1) or number of training samples to validate on; 0 for none."""
@@ -232,6 +247,8 @@ class Config:
         """The output that was asked for, or the one that is usual for the task and the loss."""
         if self.output is not None:
             return self.output
+        if self.loss == "poisson":
+            return "exp"
         if task == "multilabel":
             return "sigmoid"
         return "softmax" if task == "classification" and self.loss in (None, "cross_entropy") else "linear"

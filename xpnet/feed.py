@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.data.sources import open_source
+from xpnet.data.sources import DenseSource, gpu_of, open_source
 
 if TYPE_CHECKING:
     from xpnet.data.samples import Samples
@@ -35,21 +36,34 @@ class Feed:
     def __init__(
         self, samples: Samples, network: MLP, loss: Loss, metric: Metric, *, window: int | None = None
     ) -> None:
-        device, dtype = network.device, network.dtype
-        t = loss.targets(samples.y, network.sizes[-1], dtype)
-        labels = metric.targets(samples.y, t)
+        self._device, self._network, self._loss, self._metric = network.device, network, loss, metric
         self.window = window
         self._held: np.ndarray | None = None
-        self.source = open_source(device, samples.x, network.transform, dtype, window=window)
-        self._device = device
-        self._kept = [t] if labels is t else [t, labels]
-        if samples.weights is not None:
-            self._kept.append(samples.weights.astype(dtype, copy=False))
+        self.source = open_source(network.device, samples.x, network.transform, network.dtype, window=window)
+        self._kept = self._encoded(samples)
         there = [self._place(array) for array in self._kept]
-        self.t, self.labels = there[0], there[0] if labels is t else there[1]
-        self.weights = None if samples.weights is None else there[-1]
-        if window is not None:
-            self._channels = [device.channel(array) for array in (*self.source.arrays, *there)]
+        weighted = samples.weights is not None
+        self.t, self.labels = there[0], there[1 if len(there) > 1 + weighted else 0]
+        self.weights = there[-1] if weighted else None
+        self._windows = [*self.source.arrays, *there]
+        self._channels: dict[int, Callable[[Any], None]] = {}
+
+    def replace(self, samples: Samples) -> None:
+        """Other samples in the place of these: dense ones in windows, as many, in the same types."""
+        if not isinstance(self.source, DenseSource):
+            raise TypeError("sparse samples are not replaced: their rows have other lengths")
+        self.source.replace(samples.x)
+        self._kept, self._held = self._encoded(samples), None
+
+    def _encoded(self, samples: Samples) -> list[np.ndarray]:
+        """Targets for the loss, those for the metric where they are others, and weights where there are any."""
+        network = self._network
+        t = self._loss.targets(samples.y, network.sizes[-1], network.dtype)
+        labels = self._metric.targets(samples.y, t)
+        encoded = [t] if labels is t else [t, labels]
+        if samples.weights is not None:
+            encoded.append(samples.weights.astype(network.dtype, copy=False))
+        return encoded
 
     def bring(self, rows: np.ndarray) -> np.ndarray:
         """Make these samples reachable, after all that was asked of the device until now; their places in the arrays.
@@ -59,10 +73,19 @@ class Feed:
         if self.window is None:
             return rows
         self._held = rows
-        parts = [*self.source.on_host(rows), *(array[rows] for array in self._kept)]
-        for send, part in zip(self._channels, parts, strict=True):
-            send(part)
+        with self._device:  # where the samples may lie
+            for i, part in enumerate([*self.source.on_host(rows), *(array[rows] for array in self._kept)]):
+                self._fill(i, part)
         return np.arange(len(rows))
+
+    def _fill(self, i: int, part: Any) -> None:
+        """The first rows of a window <- part, which comes through a channel unless it is on the device."""
+        if gpu_of(part) is not None:
+            self._device.xp.copyto(self._windows[i][: len(part)], part)
+            return
+        if i not in self._channels:
+            self._channels[i] = self._device.channel(self._windows[i])
+        self._channels[i](part)
 
     def holds(self, rows: np.ndarray) -> bool:
         """Whether these samples, this very array of numbers, were brought and no others since."""

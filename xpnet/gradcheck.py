@@ -6,22 +6,26 @@ rounding; h = 1e-5 balances the two. Across a kink it is off by much more: such 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from xpnet.data.samples import Samples
+from xpnet.devices.plain import Plain
 from xpnet.errors import XpnetError
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.network import MLP
 from xpnet.optimizers import SGD
-from xpnet.program import Chunk, Evaluation, Program, Workspace
+from xpnet.program import Chunk, Program, Workspace, dropout_keys, dropout_rates
 
 TOLERANCE = 1e-6
 """Relative error, by norms, above which a gradient is called wrong."""
+
+ROUNDING = 4 * float(np.finfo(np.float64).eps)
+"""What rounding adds to the difference of two losses, as a part of them; 1/h of it to an entry of a gradient."""
 
 SAMPLED_ABOVE, SAMPLES = 2000, 200
 """Of larger tensors that many entries are checked."""
@@ -54,10 +58,10 @@ def numerical_gradient(
     return gradient
 
 
-def relative_error(a: Any, n: Any) -> float:
-    """||a - n|| / (||a|| + ||n||), 0 where both are zero."""
+def relative_error(a: Any, n: Any, *, least: float = 0.0) -> float:
+    """||a - n|| / max(||a|| + ||n||, least), 0 where both are zero."""
     a, n = np.asarray(a, dtype=np.float64), np.asarray(n, dtype=np.float64)
-    scale = np.linalg.norm(a) + np.linalg.norm(n)
+    scale = max(float(np.linalg.norm(a) + np.linalg.norm(n)), least)
     return 0.0 if scale == 0 else float(np.linalg.norm(a - n) / scale)
 
 
@@ -72,10 +76,10 @@ class Agreement:
     """How one tensor's gradient compares.
 
     Attributes:
-        name: w1, b1, ...
+        name: w1, b1, ..., g1, ...
         shape: Of the tensor.
         checked: Entries compared.
-        relative_error: By norms.
+        relative_error: By norms; of gradients too small for it to be told from rounding, less.
         max_relative_error: Entry by entry.
     """
 
@@ -96,66 +100,93 @@ def check(
     x: Any,
     t: np.ndarray,
     *,
-    loss: str | None = None,
+    loss: str | Loss | None = None,
     l2: float = 0.0,
+    dropout: float | Sequence[float] = 0.0,
     weights: np.ndarray | None = None,
     h: float = 1e-5,
     seed: int = 0,
 ) -> list[Agreement]:
     """Every parameter's gradient, as a training step uses it, against central differences of the loss.
 
-    The gradient is what one step of plain gradient descent at a learning rate of 1 subtracts.
+    The gradient is what one step of plain gradient descent at a learning rate of 1 subtracts. The loss is that of the
+    step: the same units are dropped each time, and the batch's own mean and variance normalize it.
 
     Args:
-        network: Its weights are copied; the check itself is made in float64 on the CPU.
+        network: Its weights are copied; the check itself is made in float64, on its device if that is the CPU.
         x: (B, I) raw samples, dense or CSR.
         t: (B,) int32 classes, or (B, O) targets.
-        loss: None for the one that is usual for the output.
+        loss: With settings of its own, by its name, or None for the one that is usual for the output.
         l2: Adds 0.5 l2 sum(w^2) to the mean loss.
+        dropout: The part of the hidden units that is left out: one for all hidden layers, or one for each.
         weights: (B,) sample weights.
         h: The step.
-        seed: Of the entries that are drawn from tensors above 2,000.
+        seed: Of the entries that are drawn from tensors above 2,000, and of the units that are dropped.
 
     Returns:
         One for each parameter tensor.
     """
-    probe = _Probe(network, Loss.for_output(network.output, loss), Samples.of(x, np.asarray(t), weights), l2)
+    if not isinstance(loss, Loss):
+        loss = Loss.for_output(network.output, loss)
+    rates = dropout_rates(dropout, len(network.activations))
+    keys = dropout_keys(seed, len(rates), np.zeros(1, dtype=int)) if any(rates) else None
+    probe = _Probe(network, loss, Samples.of(x, np.asarray(t), weights), l2, rates, keys)
     rng = np.random.default_rng(seed)
     return [probe.compare(name, view, h, rng) for name, view in probe.network.parameters.named()]
 
 
 class _Probe:
-    """A float64 copy of a network, with the loss and the gradients of one batch."""
+    """A float64 copy of a network, with the loss and the gradients of one batch in training."""
 
-    def __init__(self, network: MLP, loss: Loss, samples: Samples, l2: float) -> None:
-        self.network, self.l2, self.rows = _double(network), l2, len(samples)
+    def __init__(
+        self,
+        network: MLP,
+        loss: Loss,
+        samples: Samples,
+        l2: float,
+        dropout: tuple[float, ...],
+        keys: np.ndarray | None,
+    ) -> None:
+        self.network, self.l2 = _double(network), l2
         # Beyond the bound on the reported loss, the slope of the loss is not the gradient.
-        self.loss = replace(loss, log_smallest=-np.inf)
+        self.loss = replace(loss, log_smallest=-np.inf, largest=np.inf)
         metric = Metric.for_task(network.task or "classification", network.output)
         feed = Feed(samples, self.network, self.loss, metric)
-        self.workspace = Workspace(self.network, feed, self.rows)
-        self.evaluation = Evaluation(self.network, self.loss, metric, samples, feed, self.workspace)
-        update = SGD(lr=1.0).bind(self.network.parameters, l2=l2, clip_norm=None)
-        program = Program(self.network, self.loss, metric, update, feed, self.workspace, batch=self.rows, chunk=1)
+        workspace = Workspace(self.network, feed, len(samples), dropout=dropout)
+        update = SGD(lr=1.0).bind(self.network.parameters, decays=l2 > 0, clip_norm=None)
+        program = Program(self.network, self.loss, metric, update, feed, workspace, batch=len(samples), chunk=1)
         before = {name: view.copy() for name, view in self.network.parameters.named()}
-        program.run(Chunk(samples.rows, update.table(np.zeros(1), np.ones(1))))
+        program.run(Chunk(samples.rows, update.table(np.zeros(1), np.ones(1), np.full(1, l2)), keys))
         self.gradients = {name: before[name] - view for name, view in self.network.parameters.named()}
         for name, view in self.network.parameters.named():
             view[...] = before[name]
+        self._batch, self._weight = workspace.batch(0, len(samples)), samples.total_weight
+        self._sample_weights = None if samples.weights is None else self._batch.weights
+        self._keys = None if keys is None else [np.array(key) for key in keys[:, 0]]
+        self._db, self._sum = np.empty_like(self.network.parameters.b[-1]), np.zeros(())
+        self._losses = self.network.device.capture(self._measure)
 
     def value(self) -> float:
-        """The mean loss with its penalty."""
-        return self.evaluation()[0] + 0.5 * self.l2 * float(np.sum(self.network.parameters.weights**2))
+        """The mean loss with its penalty, as a step sees it."""
+        self._losses()
+        return float(self._sum) / self._weight + 0.5 * self.l2 * float(np.sum(self.network.parameters.weights**2))
+
+    def _measure(self, _: int) -> None:
+        """The sum of the losses of the batch, which the step has gathered."""
+        k, v = self.network.k, self._batch
+        self.network.forward(v.h, v.kept, self._keys)
+        self.loss(k, v.h[-1], v.t, weights=self._sample_weights, out=v.dz[-1], db=self._db, loss=self._sum)
 
     def sides(self) -> np.ndarray:
         """On which side of every kink each unit and each residual is."""
-        v, network = self.workspace.batch(0, self.rows), self.network
+        v, network = self._batch, self.network
         signs = [(y > 0).ravel() for y, name in zip(v.h[1:-1], network.activations, strict=True) if name in KINKED]
         if self.loss.name in ("mae", "huber"):
             y = np.empty_like(v.h[-1])
             getattr(network.k, network.output)(v.h[-1], out=y)
             residual = y - v.t
-            signs += [(residual > edge).ravel() for edge in ((0.0,) if self.loss.name == "mae" else (-1.0, 1.0))]
+            delta = self.loss.delta
+            signs += [(residual > edge).ravel() for edge in ((0.0,) if self.loss.name == "mae" else (-delta, delta))]
         if network.output in KINKED:
             signs.append((v.h[-1] > 0).ravel())
         return np.concatenate(signs) if signs else np.empty(0, dtype=bool)
@@ -172,13 +203,22 @@ class _Probe:
             if np.array_equal(here, there):
                 analytic.append(self.gradients[name][place])
                 numerical.append((plus - minus) / (2 * h))
-        errors = (measure(analytic, numerical) for measure in (relative_error, max_relative_error))
-        return Agreement(name, tensor.shape, len(analytic), *errors)
+        noise = ROUNDING * abs(self.value()) / h * np.sqrt(len(analytic))  # what is 0 by symmetry is but noise
+        error = relative_error(analytic, numerical, least=noise / TOLERANCE)
+        return Agreement(name, tensor.shape, len(analytic), error, max_relative_error(analytic, numerical))
 
 
 def _double(network: MLP) -> MLP:
-    """The network in float64 on the CPU."""
-    double = MLP(network.sizes, network.activations, network.output, init="zeros", dtype="float64")
+    """The network in float64 on the CPU, by the kernels that it has there."""
+    double = MLP(
+        network.sizes,
+        network.activations,
+        network.output,
+        normalization=network.normalization,
+        init="zeros",
+        dtype="float64",
+        device=network.device if isinstance(network.device, Plain) else "cpu",
+    )
     double.transform, double.task, double.classes = network.transform, network.task, network.classes
     for (_, view), (_, other) in zip(double.parameters.named(), network.parameters.named(), strict=True):
         double.device.upload(network.device.to_host(other), out=view)

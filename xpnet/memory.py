@@ -16,6 +16,14 @@ TRAINING_BLOCKS = 11
 """Arrays of the parameters' size: the gradient, two moments, the last good weights, the best; and while a run is
 recorded, the parameters and moments twice more."""
 
+KEPT, KEPT_IN_HALVES = 3, 7
+"""Arrays of the units' size: outputs, gradients and slopes; in bfloat16 outputs and gradients take half of that, but
+three arrays of float32 come to them in passing, two of these for batches and for the larger blocks of evaluations."""
+
+NORMALIZED = 4
+"""As many of the hidden units' size for their normalization: what the step keeps, and in passing what enters it, for
+batches and for the larger blocks of evaluations, and what the latter would keep. Dropout takes nothing."""
+
 RESERVE = 0.08
 """Of the free memory, for graphs, kernels and what the allocator rounds up."""
 
@@ -58,7 +66,7 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int, blocks
         sets: Whose samples are needed, each once.
         batch: Samples a step.
         chunk: Steps in a chunk, if memory allows.
-        blocks: Arrays of the parameters' size that come beside them.
+        blocks: Arrays of the parameters' size that come beside them, and of the statistics'.
 
     Raises:
         OutOfMemoryError: Not even a batch fits; the message has the sizes.
@@ -71,7 +79,7 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int, blocks
     free = device.free_memory
     if free is None:
         return Plan(rows, chunk, gathered, None)
-    copies = blocks * network.parameters.flat.nbytes
+    copies = blocks * sum(array.nbytes for array in network.state)
     usable = int(free * (1 - RESERVE)) - SMALL - copies
     gathered = max(1, min(gathered, int(GATHERED_SHARE * usable) // step))
     buffers = buffer_bytes(network, rows, gathered * batch)
@@ -94,7 +102,12 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int, blocks
 def buffer_bytes(network: MLP, rows: int, gathered: int) -> int:
     """Of a workspace for `rows` samples, `gathered` of them gathered at once."""
     inputs, *later = network.sizes
-    return network.dtype.itemsize * (max(rows, gathered) * (inputs + network.sizes[-1]) + 3 * rows * sum(later))
+    in_halves = network.dtype == "float32" and getattr(network.device, "precision", "fp32") == "bf16"
+    kept = KEPT_IN_HALVES if in_halves else KEPT
+    numbers = max(rows, gathered) * (inputs + network.sizes[-1]) + kept * rows * sum(later)
+    if network.normalization is not None:
+        numbers += NORMALIZED * rows * sum(units + 1 for units in later[:-1])
+    return network.dtype.itemsize * numbers
 
 
 def _row(samples: Samples, network: MLP) -> int:

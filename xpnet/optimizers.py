@@ -43,8 +43,8 @@ class Update(ABC):
         self.target: Sequence[Array] = self.grads.w
 
     @abstractmethod
-    def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
-        """The columns for these step numbers (from 0) and learning rates, in float64."""
+    def table(self, step: np.ndarray, lr: np.ndarray, l2: np.ndarray) -> dict[str, np.ndarray]:
+        """The columns for these step numbers (from 0), learning rates and penalties, in float64."""
 
     def scales(self, row: Scalars) -> tuple[Any, Any]:
         """alpha and beta of the weight gradient's product."""
@@ -60,14 +60,13 @@ class InPlaceSGD(Update):
 
     columns = ("lr", "alpha", "beta")
 
-    def __init__(self, parameters: Parameters, *, l2: float) -> None:
+    def __init__(self, parameters: Parameters) -> None:
         super().__init__(parameters)
-        self.l2 = l2
         self.target = parameters.w
 
-    def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
+    def table(self, step: np.ndarray, lr: np.ndarray, l2: np.ndarray) -> dict[str, np.ndarray]:
         """lr for the biases, alpha and beta for the products."""
-        return {"lr": lr, "alpha": -lr, "beta": 1 - lr * self.l2}
+        return {"lr": lr, "alpha": -lr, "beta": 1 - lr * l2}
 
     def scales(self, row: Scalars) -> tuple[Any, Any]:
         """-lr and 1 - lr l2."""
@@ -81,84 +80,90 @@ class InPlaceSGD(Update):
 class BlockUpdate(Update):
     """An update kernel over the flat block, weights with l2 and biases without; the gradient's norm may be bounded."""
 
-    columns: tuple[str, ...] = ("lr",)
+    rates: tuple[str, ...] = ("lr",)
+    decay = "l2"
     slots = 0
 
-    def __init__(self, parameters: Parameters, options: Any, *, l2: float, clip_norm: float | None) -> None:
+    def __init__(self, parameters: Parameters, options: Any, *, decays: bool, clip_norm: float | None) -> None:
         super().__init__(parameters)
-        self.options, self.l2, self.clip_norm = options, l2, clip_norm
+        self.options, self.decays, self.clip_norm = options, decays, clip_norm
+        self.columns = (*self.rates, self.decay) if decays else self.rates
         self.moments = [parameters.like() for _ in range(self.slots)]
         self.state = tuple(moment.flat for moment in self.moments)
         self.clip = None if clip_norm is None else parameters.flat[:1].reshape(()).copy()
 
-    def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
-        """The learning rate."""
-        return {"lr": lr}
+    def table(self, step: np.ndarray, lr: np.ndarray, l2: np.ndarray) -> dict[str, np.ndarray]:
+        """What the learning rate becomes, and the penalty."""
+        return {"lr": lr, "l2": l2}
 
     def apply(self, k: Table, row: Scalars) -> None:
         """Bound the gradient if asked to, then one kernel over the block, or over its two parts where l2 tells them."""
         if self.clip is not None:
             k.clip_scale(self.grads.flat, limit=self.clip_norm, out=self.clip)
         blocks = [self.parameters, self.grads, *self.moments]
-        if self.l2 == 0.0:
-            self.kernel(k, *(block.flat for block in blocks), row=row, l2=0.0)
+        if self.decays:
+            self.kernel(k, *(block.weights for block in blocks), row=row, decay=row[self.decay])
+            self.kernel(k, *(block.biases for block in blocks), row=row, decay=None)
         else:
-            self.kernel(k, *(block.weights for block in blocks), row=row, l2=self.l2)
-            self.kernel(k, *(block.biases for block in blocks), row=row, l2=0.0)
+            self.kernel(k, *(block.flat for block in blocks), row=row, decay=None)
 
     @abstractmethod
-    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, decay: Array | None) -> None:
         """The update of parameters by gradient and moments, all of one contiguous shape."""
 
 
 class _Momentum(BlockUpdate):
     slots = 1
 
-    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, decay: Array | None) -> None:
         update = k.nesterov_update if self.options.nesterov else k.momentum_update
-        update(*blocks, lr=row["lr"], momentum=self.options.momentum, l2=l2, clip=self.clip)
+        update(*blocks, lr=row["lr"], momentum=self.options.momentum, l2=decay, clip=self.clip)
 
 
-class _Adam(BlockUpdate):
-    columns: tuple[str, ...] = ("size", "eps")
+class AdamUpdate(BlockUpdate):
+    """Adam's kernel over the block."""
+
+    rates = ("size", "eps")
     slots = 2
 
-    def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
+    def table(self, step: np.ndarray, lr: np.ndarray, l2: np.ndarray) -> dict[str, np.ndarray]:
+        """The size of a step and epsilon, with the corrections of both moments."""
         o, t = self.options, step + 1
         correction = np.sqrt(1 - o.beta2**t)
-        return {"size": lr * correction / (1 - o.beta1**t), "eps": o.eps * correction}
+        return {"size": lr * correction / (1 - o.beta1**t), "eps": o.eps * correction, "l2": l2}
 
-    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, decay: Array | None) -> None:
+        """Both moments and the parameters."""
         o = self.options
-        k.adam_update(*blocks, size=row["size"], eps=row["eps"], beta1=o.beta1, beta2=o.beta2, l2=l2, clip=self.clip)
+        k.adam_update(*blocks, size=row["size"], eps=row["eps"], beta1=o.beta1, beta2=o.beta2, l2=decay, clip=self.clip)
 
 
-class _AdamW(_Adam):
-    columns = ("size", "eps", "keep")
+class _AdamW(AdamUpdate):
+    decay = "keep"
 
-    def table(self, step: np.ndarray, lr: np.ndarray) -> dict[str, np.ndarray]:
-        return {**super().table(step, lr), "keep": 1 - lr * self.l2}
+    def table(self, step: np.ndarray, lr: np.ndarray, l2: np.ndarray) -> dict[str, np.ndarray]:
+        return {**super().table(step, lr, l2), "keep": 1 - lr * l2}
 
-    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
-        o, keep = self.options, row["keep"] if l2 else None
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, decay: Array | None) -> None:
+        o = self.options
         k.adamw_update(
-            *blocks, size=row["size"], eps=row["eps"], beta1=o.beta1, beta2=o.beta2, keep=keep, clip=self.clip
+            *blocks, size=row["size"], eps=row["eps"], beta1=o.beta1, beta2=o.beta2, keep=decay, clip=self.clip
         )
 
 
 class _RMSProp(BlockUpdate):
     slots = 1
 
-    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, decay: Array | None) -> None:
         o = self.options
-        k.rmsprop_update(*blocks, lr=row["lr"], alpha=o.alpha, eps=o.eps, l2=l2, clip=self.clip)
+        k.rmsprop_update(*blocks, lr=row["lr"], alpha=o.alpha, eps=o.eps, l2=decay, clip=self.clip)
 
 
 class _AdaGrad(BlockUpdate):
     slots = 1
 
-    def kernel(self, k: Table, *blocks: Array, row: Scalars, l2: float) -> None:
-        k.adagrad_update(*blocks, lr=row["lr"], eps=self.options.eps, l2=l2, clip=self.clip)
+    def kernel(self, k: Table, *blocks: Array, row: Scalars, decay: Array | None) -> None:
+        k.adagrad_update(*blocks, lr=row["lr"], eps=self.options.eps, l2=decay, clip=self.clip)
 
 
 class Optimizer(Protocol):
@@ -174,8 +179,8 @@ class Optimizer(Protocol):
     def lr(self) -> float:
         """The learning rate, which a schedule multiplies."""
 
-    def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
-        """The update of these parameters."""
+    def bind(self, parameters: Parameters, *, decays: bool, clip_norm: float | None) -> Update:
+        """The update of these parameters; `decays` says whether there is any penalty on the weights."""
 
 
 @dataclass(frozen=True)
@@ -208,11 +213,11 @@ class SGD(_Options):
     momentum: float = 0.0
     nesterov: bool = False
 
-    def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
+    def bind(self, parameters: Parameters, *, decays: bool, clip_norm: float | None) -> Update:
         """In place in the products, or over the block where momentum or a bound needs the gradient."""
         if self.momentum == 0.0 and clip_norm is None:
-            return InPlaceSGD(parameters, l2=l2)
-        return _Momentum(parameters, self, l2=l2, clip_norm=clip_norm)
+            return InPlaceSGD(parameters)
+        return _Momentum(parameters, self, decays=decays, clip_norm=clip_norm)
 
 
 @dataclass(frozen=True)
@@ -223,9 +228,9 @@ class Adam(_Options):
     beta2: float = 0.999
     eps: float = 1e-8
 
-    def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
+    def bind(self, parameters: Parameters, *, decays: bool, clip_norm: float | None) -> Update:
         """Over the block, with two moments."""
-        return _Adam(parameters, self, l2=l2, clip_norm=clip_norm)
+        return AdamUpdate(parameters, self, decays=decays, clip_norm=clip_norm)
 
 
 @dataclass(frozen=True)
@@ -234,9 +239,9 @@ class AdamW(Adam):
 
     decouples_decay: ClassVar[bool] = True
 
-    def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
+    def bind(self, parameters: Parameters, *, decays: bool, clip_norm: float | None) -> Update:
         """Over the block, with two moments."""
-        return _AdamW(parameters, self, l2=l2, clip_norm=clip_norm)
+        return _AdamW(parameters, self, decays=decays, clip_norm=clip_norm)
 
 
 @dataclass(frozen=True)
@@ -246,9 +251,9 @@ class RMSProp(_Options):
     alpha: float = 0.99
     eps: float = 1e-8
 
-    def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
+    def bind(self, parameters: Parameters, *, decays: bool, clip_norm: float | None) -> Update:
         """Over the block, with one moment."""
-        return _RMSProp(parameters, self, l2=l2, clip_norm=clip_norm)
+        return _RMSProp(parameters, self, decays=decays, clip_norm=clip_norm)
 
 
 @dataclass(frozen=True)
@@ -258,9 +263,9 @@ class AdaGrad(_Options):
     lr: float = 0.01
     eps: float = 1e-10
 
-    def bind(self, parameters: Parameters, *, l2: float, clip_norm: float | None) -> Update:
+    def bind(self, parameters: Parameters, *, decays: bool, clip_norm: float | None) -> Update:
         """Over the block, with one sum."""
-        return _AdaGrad(parameters, self, l2=l2, clip_norm=clip_norm)
+        return _AdaGrad(parameters, self, decays=decays, clip_norm=clip_norm)
 
 
 def make(name: str, **options: Any) -> Optimizer:

@@ -6,20 +6,21 @@ change from step to step; out come the losses and hits of every step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.data.samples import Samples
+from xpnet.errors import XpnetError, number
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric, score
 from xpnet.optimizers import Update
 
 if TYPE_CHECKING:
     from xpnet.devices import Array
-    from xpnet.network import MLP
+    from xpnet.network import MLP, Kept
 
 CHUNK_STEPS = 1024
 """Steps in a chunk at the most."""
@@ -32,10 +33,12 @@ class Chunk:
     Attributes:
         order: (n,) row numbers, batch after batch, the last one perhaps partial.
         table: The update's columns, an entry a step.
+        keys: (hidden layers, steps) of dropout, where there is any.
     """
 
     order: np.ndarray
     table: dict[str, np.ndarray]
+    keys: np.ndarray | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,11 +47,13 @@ class Outcome:
 
     Attributes:
         losses, hits: (steps,) the summed loss and the summed metric of each step.
+        norms: (steps,) the sum of squares of all weights before each step, where that was asked for.
         weights_norm, biases_norm: The sums of squares of all weights and of all biases after it.
     """
 
     losses: np.ndarray
     hits: np.ndarray
+    norms: np.ndarray | None
     weights_norm: float
     biases_norm: float
 
@@ -60,13 +65,13 @@ class Buffers:
     Attributes:
         h: (B, size) for each size: the samples, what hidden layers put out, the last pre-activations.
         dz: (B, size), gradients; dz[i] belongs to h[i], dz[0] is None.
-        aux: One for each hidden layer.
+        kept: Of each hidden layer.
         t, labels, weights: The targets and weights of the batch.
     """
 
     h: list[Array]
     dz: list[Array | None]
-    aux: list[Array]
+    kept: list[Kept]
     t: Array
     labels: Array
     weights: Array
@@ -78,7 +83,7 @@ class Buffers:
         return Buffers(
             h=[self.h[0][gathered], *(a[:n] for a in self.h[1:])],
             dz=[None if a is None else a[:n] for a in self.dz],
-            aux=[a[:n] for a in self.aux],
+            kept=[kept.rows(n) for kept in self.kept],
             t=t,
             labels=t if self.labels is self.t else self.labels[gathered],
             weights=self.weights[gathered],
@@ -91,9 +96,12 @@ class Workspace:
     Args:
         rows: Samples in the largest batch.
         gathered: Samples that are gathered at once, at least as many.
+        dropout: The rate of each hidden layer; none for no dropout.
     """
 
-    def __init__(self, network: MLP, feed: Feed, rows: int, gathered: int = 0) -> None:
+    def __init__(
+        self, network: MLP, feed: Feed, rows: int, gathered: int = 0, *, dropout: Sequence[float] = ()
+    ) -> None:
         device, dtype, self.rows = network.device, network.dtype, rows
         gathered = max(rows, gathered)
         h = [
@@ -106,16 +114,12 @@ class Workspace:
         self._whole = Buffers(
             h=h,
             dz=[None, *(device.operands((rows, size), dtype) for size in network.sizes[1:])],
-            aux=[
-                network.k.hidden_aux(y, activation=name, below=below, above=above)
-                for y, name, below, above in zip(
-                    h[1:-1], network.activations, network.sizes[:-2], network.sizes[2:], strict=True
-                )
-            ],
+            kept=[network.keep(y, i, dropout[i] if dropout else 0.0) for i, y in enumerate(h[1:-1])],
             t=t,
             labels=labels,
             weights=device.empty((gathered,), dtype),
         )
+        self.drops = any(dropout)
         self._views: dict[tuple[int, int], Buffers] = {}
 
     def batch(self, place: int, n: int) -> Buffers:
@@ -133,6 +137,13 @@ class Workspace:
 class Program:
     """Steps of training on one feed of samples.
 
+    Args:
+        batch: Samples a step.
+        chunk: Steps in a chunk at the most.
+        gathered: Steps whose samples are gathered together.
+        max_norm: A bound on the norm of the weights into each hidden unit; None for none.
+        norms: Whether the sum of squares of the weights is measured before every step.
+
     Attributes:
         state: The arrays that outlive a step; with the position they are all that a training is.
     """
@@ -149,18 +160,24 @@ class Program:
         batch: int,
         chunk: int,
         gathered: int = 1,
+        max_norm: float | None = None,
+        norms: bool = False,
     ) -> None:
         device, dtype = network.device, network.dtype
+        self.max_norm = None if max_norm is None else _within_range(max_norm, dtype)
         self.network, self.loss, self.metric, self.update = network, loss, metric, update
         self.feed, self.workspace, self.batch, self.gathered = feed, workspace, batch, gathered
-        self.state = (network.parameters.flat, *update.state)
+        self.state = (*network.state, *update.state)
         self._order = device.zeros((chunk * batch,), np.int64)
         self._table = device.zeros((len(update.columns), chunk), dtype)
         self._send_order = device.channel(self._order)
         self._send_columns = [device.channel(self._table[i]) for i in range(len(update.columns))]
-        self._results = device.zeros((2 * chunk + 2,), dtype)
-        self._losses, self._hits = self._results[:chunk], self._results[chunk : 2 * chunk]
-        self._norms = self._results[2 * chunk :]
+        self._keys = device.zeros((len(network.activations), chunk), np.uint32) if workspace.drops else None
+        self._send_keys = [] if self._keys is None else [device.channel(keys) for keys in self._keys]
+        kinds = 3 if norms else 2
+        self._results = device.zeros((kinds * chunk + 2,), dtype)
+        self._by_step = [self._results[i * chunk : (i + 1) * chunk] for i in range(kinds)]
+        self._last_norms = self._results[kinds * chunk :]
         self._replays: dict[tuple[int, int, int, int], Callable[[], None]] = {}
         self._measure = device.capture(self._take_norms)
         self._loaded: Chunk | None = None
@@ -178,9 +195,9 @@ class Program:
                 self._load(coming)
         finally:
             results = receipt()
-        most = len(self._losses)
-        weights_norm, biases_norm = (float(norm) for norm in results[2 * most :])
-        return Outcome(results[:steps], results[most : most + steps], weights_norm, biases_norm)
+        by_step = results[:-2].reshape(len(self._by_step), -1)[:, :steps]
+        weights_norm, biases_norm = (float(norm) for norm in results[-2:])
+        return Outcome(by_step[0], by_step[1], by_step[2] if len(by_step) > 2 else None, weights_norm, biases_norm)
 
     def warm_up(self, lengths: Iterable[int]) -> None:
         """Prepare chunks of so many samples; take a step and take it back: loading and compiling is not training."""
@@ -198,6 +215,8 @@ class Program:
             self._send_order(self.feed.bring(chunk.order))
             for send, column in zip(self._send_columns, self.update.columns, strict=True):
                 send(chunk.table[column])
+            for send, keys in zip(self._send_keys, () if chunk.keys is None else chunk.keys, strict=True):
+                send(keys)
             self._loaded = chunk
         return -(-len(chunk.order) // self.batch)
 
@@ -231,8 +250,12 @@ class Program:
         """Forward, loss, backward, update: step s of the chunk."""
         k, update = self.network.k, self.update
         row = {column: self._table[i, s, ...] for i, column in enumerate(update.columns)}
+        keys = None if self._keys is None else [layer[s, ...] for layer in self._keys]
         weights = None if self.feed.weights is None else v.weights
-        self.network.forward(v.h, v.aux)
+        losses, hits, *norms = (results[s, ...] for results in self._by_step)
+        for norm in norms:
+            k.squared_norm(self.network.parameters.weights, out=norm)
+        self.network.forward(v.h, v.kept, keys)
         score(
             k,
             self.loss,
@@ -243,14 +266,18 @@ class Program:
             weights=weights,
             out=v.dz[-1],
             db=update.grads.b[-1],
-            sums=(self._losses[s, ...], self._hits[s, ...]),
+            sums=(losses, hits),
         )
         self._backward(v, row)
         update.apply(k, row)
+        if self.max_norm is not None:
+            for w in self.network.parameters.w[:-1]:
+                k.max_norm(w, limit=self.max_norm)
 
     def _backward(self, v: Buffers, row: dict[str, Array]) -> None:
         """From dz of the outputs to every gradient: biases into their block, weights into the update's target."""
-        k, p, update, activations = self.network.k, self.network.parameters, self.update, self.network.activations
+        network, update = self.network, self.update
+        k, p, activations = network.k, network.parameters, network.activations
         alpha, beta = update.scales(row)
         for i in reversed(range(len(p.w))):
             if i > 0:  # reads w[i] before the next line may change it
@@ -258,16 +285,20 @@ class Program:
                     v.dz[i + 1],
                     p.w[i],
                     activation=activations[i - 1],
-                    aux=v.aux[i - 1],
+                    rate=v.kept[i - 1].rate,
+                    aux=v.kept[i - 1].aux,
                     out=v.dz[i],
                     db=update.grads.b[i - 1],
                 )
+                if network.normalization is not None:
+                    dshift, dgain = update.grads.b[i - 1], update.grads.gains[i - 1]
+                    network.normalization_backward(i - 1, v.dz[i], v.kept[i - 1], dshift=dshift, dgain=dgain)
             k.affine_weights(v.h[i], v.dz[i + 1], out=update.target[i], alpha=alpha, beta=beta)
 
     def _take_norms(self, _: int) -> None:
         k, p = self.network.k, self.network.parameters
-        k.squared_norm(p.weights, out=self._norms[0, ...])
-        k.squared_norm(p.biases, out=self._norms[1, ...])
+        k.squared_norm(p.weights, out=self._last_norms[0, ...])
+        k.squared_norm(p.biases, out=self._last_norms[1, ...])
 
 
 class Evaluation:
@@ -343,6 +374,39 @@ class Evaluation:
             db=self._db,
             sums=sums,
         )
+
+
+def _within_range(bound: float, dtype: np.dtype) -> float:
+    """The bound, or what is nearest to it of that dtype's numbers, neither 0 nor infinite."""
+    limits = np.finfo(dtype)
+    return float(np.clip(bound, limits.tiny, limits.max))
+
+
+def dropout_keys(seed: int, layers: int, steps: np.ndarray) -> np.ndarray:
+    """(layers, steps) uint32: words that look random, by seed, layer and number of the step.
+
+    The upper halves of splitmix64 (Steele, Lea and Flood 2014, figure 17), first of the seed, then of what that gives.
+    """
+    layer = _splitmix(np.uint64(seed) + np.arange(1, layers + 1, dtype=np.uint64))[:, None]
+    return (_splitmix(layer + steps.astype(np.uint64)) >> np.uint64(32)).astype(np.uint32)
+
+
+def dropout_rates(dropout: Any, layers: int) -> tuple[float, ...]:
+    """One rate for each hidden layer, from one for all of them or one for each, from 0 to below 1."""
+    given = [dropout] if np.ndim(dropout) == 0 else list(dropout)
+    rates = [number("dropout", rate, below=1) for rate in given]
+    if len(rates) not in (1, layers):
+        raise XpnetError(
+            f"dropout: got {len(rates)} rates for {layers} hidden layers; give one for all or one for each."
+        )
+    return tuple(rates * layers if len(rates) == 1 else rates)
+
+
+def _splitmix(x: np.ndarray) -> np.ndarray:
+    x = x * np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return x ^ x >> np.uint64(31)
 
 
 def chunk_steps(network: MLP, batch: int, per_epoch: int) -> int:

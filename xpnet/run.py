@@ -152,6 +152,7 @@ def prepare(config: Config, device: Device) -> Task:
         output,
         init=config.init,
         bias_init=config.bias_init,
+        normalization=config.normalization,
         seed=seeds[0],
         device=device,
         dtype=config.dtype,
@@ -163,6 +164,8 @@ def prepare(config: Config, device: Device) -> Task:
     trainer = Trainer(
         network,
         loss=config.loss,
+        huber_delta=config.huber_delta,
+        label_smoothing=config.label_smoothing,
         optimizer=optimizer,
         schedule=schedule,
         batch_size=config.batch_size,
@@ -171,13 +174,17 @@ def prepare(config: Config, device: Device) -> Task:
         replacement=config.replacement,
         l2=config.l2,
         clip_norm=config.clip_norm,
+        max_norm=config.max_norm,
+        dropout=config.dropout,
         eval_every=config.eval_every,
         early_stopping=config.early_stopping,
         monitor=config.monitor,
         keep=config.keep,
         seed=seeds[1],
     )
-    trainer.check_fit(train.x, data.Targets(dataset.task, dataset.y, dataset.classes))
+    for y in (dataset.y, dataset.y_test):
+        if y is not None:
+            trainer.check_fit(train.x, data.Targets(dataset.task, y, dataset.classes))
     config = dataclasses.replace(
         config, device=device.name, data=_absolute(config.data), data_dir=_full(config.data_dir)
     )
@@ -245,9 +252,9 @@ def run(
 
 def check_gradients(task: Task) -> list[gradcheck.Agreement]:
     """The gradients of the network and loss on the first samples, against central differences."""
-    few = task.train.first(GRADCHECK_ROWS)
-    trainer = task.trainer
-    return gradcheck.check(task.network, few.x[few.rows], few.y[few.rows], loss=trainer.loss.name, l2=trainer.l2)
+    few, trainer = task.train.first(GRADCHECK_ROWS), task.trainer
+    x, y = few.x[few.rows], few.y[few.rows]
+    return gradcheck.check(task.network, x, y, loss=trainer.loss, l2=trainer.l2, dropout=trainer.dropout)
 
 
 class HistoryFile(Callback):
@@ -291,7 +298,7 @@ def _sets(
 
 
 def _scores(task: Task) -> dict[str, dict[str, float] | None]:
-    """Loss and metric on every set; the training loss with the penalty, as it is minimised."""
+    """Plain loss and metric on every set; the training loss with the penalty."""
     trained = task.trainer.measure(task.train)
     trained["loss"] += task.trainer.penalty()
     others = {"val": task.validation, "test": task.test}

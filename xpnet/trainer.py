@@ -6,6 +6,7 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,13 @@ from xpnet.callbacks import Callback, History
 from xpnet.data import Targets, check_samples, check_weights, encode_targets
 from xpnet.data.samples import Samples
 from xpnet.devices import Array
-from xpnet.errors import DataError, number, one_of, whole
+from xpnet.errors import DataError, XpnetError, number, one_of, whole
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.memory import foresee
 from xpnet.network import MLP
 from xpnet.optimizers import Optimizer
-from xpnet.program import Evaluation, Workspace
+from xpnet.program import Evaluation, Workspace, dropout_rates
 from xpnet.schedules import Constant, Schedule
 from xpnet.training import Interval, Training
 
@@ -29,9 +30,16 @@ from xpnet.training import Interval, Training
 class Trainer:
     """Trains a network on samples.
 
+    Training losses and metrics are what the steps saw: with units dropped, smoothed labels, and the batch's mean and
+    variance in batch normalization. Every evaluation is of the network as it predicts: nothing is dropped, running
+    means and variances are used, and the loss is the plain one, without smoothing and penalty.
+
     Args:
         network: What is trained, where it lives.
-        loss: "cross_entropy", "mse", "huber" or "mae"; None for the one that is usual for the network's output.
+        loss: "cross_entropy", "mse", "huber", "mae" or "poisson" (with the output "exp"); None for the one that is
+            usual for the network's output.
+        huber_delta: Where the loss "huber" becomes linear.
+        label_smoothing: The part of each target of "cross_entropy" that is moved to all classes alike.
         optimizer: `SGD`, `Adam`, `AdamW`, `RMSProp` or `AdaGrad` with their settings, or such a name in small letters.
         schedule: The factor on the learning rate at each step; see `xpnet.schedules`.
         batch_size: Samples a step, or "all".
@@ -41,6 +49,8 @@ class Trainer:
         l2: Adds 0.5 l2 sum(w^2) over the weights, not the biases, to the mean loss; AdamW takes lr l2 w off the weights
             instead, and its loss has no penalty.
         clip_norm: A bound on the norm of the gradient; None for none.
+        max_norm: A bound on the norm of the weights into each hidden unit, kept after every step; None for none.
+        dropout: The part of the hidden units that each step leaves out: one for all hidden layers, or one for each.
         eval_every: How often the validation set is evaluated: epochs (5) or steps ("200steps").
         early_stopping: Evaluations without improvement after which training ends; None for never.
         monitor: What has to improve: "val_accuracy", "val_loss", "train_loss", "val_mse", ...; None for the
@@ -48,9 +58,11 @@ class Trainer:
         keep: Which weights the network has in the end: "best" by `monitor`, or "last"; None for the best where there
             is a validation set.
         callbacks: Watch the training.
-        seed: Of the order of the samples and of a validation split.
+        seed: Of the order of the samples, of a validation split and of the units that are dropped.
 
     Attributes:
+        loss: What is minimised, but for the penalty.
+        dropout: One rate for each hidden layer.
         history: Of the last training.
         step, total_steps: Steps done and planned.
         stopped: Why the training is to end, or "".
@@ -64,6 +76,8 @@ class Trainer:
         network: MLP,
         *,
         loss: str | None = None,
+        huber_delta: float = 1.0,
+        label_smoothing: float = 0.0,
         optimizer: str | Optimizer = "adam",
         schedule: Schedule = Constant(),  # noqa: B008 - frozen
         batch_size: int | str = 32,
@@ -72,6 +86,8 @@ class Trainer:
         replacement: bool = False,
         l2: float = 0.0,
         clip_norm: float | None = None,
+        max_norm: float | None = None,
+        dropout: float | Sequence[float] = 0.0,
         eval_every: int | str = 1,
         early_stopping: int | None = None,
         monitor: str | None = None,
@@ -88,15 +104,18 @@ class Trainer:
             whole("early_stopping", early_stopping, least=1)
         if clip_norm is not None:
             number("clip_norm", clip_norm, above=0)
+        if max_norm is not None:
+            number("max_norm", max_norm, above=0)
         if not isinstance(seed, np.random.SeedSequence):
             whole("seed", seed, least=0)
         if keep is not None:
             one_of("keep", keep, ("best", "last"))
-        self.network, self.loss = network, Loss.for_output(network.output, loss)
+        self.network, self.loss = network, _checked_loss(network.output, loss, huber_delta, label_smoothing)
         self.optimizer = optimizers.make(optimizer) if isinstance(optimizer, str) else optimizer
         self.schedule = schedule
         self.batch_size, self.epochs, self.steps, self.replacement = batch_size, epochs, steps, replacement
         self.l2, self.clip_norm, self.eval_every = number("l2", l2), clip_norm, Interval.of(eval_every)
+        self.max_norm, self.dropout = max_norm, dropout_rates(dropout, len(network.activations))
         self.early_stopping, self.monitor, self.keep = early_stopping, monitor, keep
         self.callbacks, self.seed = list(callbacks), seed
         self.step = self.total_steps = 0
@@ -164,18 +183,18 @@ class Trainer:
         return self.history
 
     def evaluate(self, x: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:
-        """The mean loss and the metric on arrays, as {"loss": ..., "accuracy": ...} or {"loss": ..., "mse": ...}."""
+        """The mean plain loss and the metric on arrays: {"loss": ..., "accuracy": ...} or {"loss": ..., "mse": ...}."""
         return self.measure(self._samples(x, y, sample_weight))
 
     def measure(self, samples: Samples) -> dict[str, float]:
-        """The mean loss and the metric on encoded samples."""
-        network, metric = self.network, self.metric
+        """The mean plain loss and the metric on encoded samples."""
+        network, loss, metric = self.network, self.plain_loss, self.metric
         with network.device:
             plan = foresee(network, [samples], batch=1, chunk=len(samples), blocks=0)
-            feed = Feed(samples, network, self.loss, metric, window=plan.window)
+            feed = Feed(samples, network, loss, metric, window=plan.window)
             workspace = Workspace(network, feed, plan.rows)
-            loss, value = Evaluation(network, self.loss, metric, samples, feed, workspace).once()
-        return {"loss": loss, metric.name: value}
+            mean, value = Evaluation(network, loss, metric, samples, feed, workspace).once()
+        return {"loss": mean, metric.name: value}
 
     def stop(self, why: str) -> None:
         """End the training after the present chunk of steps."""
@@ -216,6 +235,8 @@ class Trainer:
                 f"X: got samples of {x.shape[1]} values for a network with {inputs} inputs; "
                 "make its first size that of the samples."
             )
+        if self.loss.name == "poisson":
+            _check_counts(targets)
         if targets.task == "classification":
             count = len(targets.classes or ())
             if units != count and not (units == 1 and count == 2 and output == "sigmoid"):
@@ -237,19 +258,48 @@ class Trainer:
             )
 
     @property
+    def plain_loss(self) -> Loss:
+        """The loss without smoothing, by which sets of samples are measured."""
+        return replace(self.loss, smoothing=0.0)
+
+    @property
     def metric(self) -> Metric:
         """What is reported beside the loss."""
         return Metric.for_task(self.network.task or "classification", self.network.output)
 
     def seeds(self) -> list[np.random.SeedSequence]:
-        """Independent seeds: of the order, of the split."""
+        """Independent seeds: of the order, of the split, of dropout."""
         seed = self.seed if isinstance(self.seed, np.random.SeedSequence) else np.random.SeedSequence(self.seed)
-        return [np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(2)]
+        return [np.random.SeedSequence(seed.entropy, spawn_key=(*seed.spawn_key, i)) for i in range(3)]
 
     def tell(self, event: str, *args: Any) -> None:
         """Call that method of every callback."""
         for callback in self.callbacks:
             getattr(callback, event)(self, *args)
+
+
+def _checked_loss(output: str, name: str | None, delta: float, smoothing: float) -> Loss:
+    """The loss with its settings, which no other loss may be given."""
+    loss = Loss.for_output(output, name, delta=number("huber_delta", delta, above=0), smoothing=smoothing)
+    for what, got, unset, owner in (
+        ("huber_delta", delta, 1.0, "huber"),
+        ("label_smoothing", smoothing, 0.0, "cross_entropy"),
+    ):
+        if got != unset and loss.name != owner:
+            raise XpnetError(
+                f'{what}: got {got:g} with the loss "{loss.name}", expected "{owner}"; leave it out or change the loss.'
+            )
+    return loss
+
+
+def _check_counts(targets: Targets) -> None:
+    """Raise DataError where these are no targets of the loss "poisson"."""
+    if targets.task != "regression":
+        raise DataError('y: got classes or labels for the loss "poisson"; give counts as floats, or take another loss.')
+    if targets.y.min() < 0:
+        raise DataError(
+            f'y: got {targets.y.min():g} for the loss "poisson", expected counts, none negative; take another loss.'
+        )
 
 
 @contextlib.contextmanager

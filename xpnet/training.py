@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,12 @@ from xpnet.data.batches import Batches
 from xpnet.errors import DivergenceError, XpnetError
 from xpnet.feed import Feed
 from xpnet.memory import TRAINING_BLOCKS, foresee
-from xpnet.program import Chunk, Evaluation, Outcome, Program, Workspace, chunk_steps
+from xpnet.program import Chunk, Evaluation, Outcome, Program, Workspace, chunk_steps, dropout_keys
 from xpnet.schedules import Span
 
 if TYPE_CHECKING:
     from xpnet.data.samples import Samples
+    from xpnet.devices import Array
     from xpnet.trainer import Trainer
 
 
@@ -55,7 +56,7 @@ class _Sums:
 
 
 class Keeper:
-    """Copies of the weights: the last good ones, and the best by what the trainer monitors."""
+    """Copies of the network's state: the last good one, and the best by what the trainer monitors."""
 
     def __init__(self, trainer: Trainer, history: History, *, validated: bool) -> None:
         self._trainer, self._history = trainer, history
@@ -63,22 +64,21 @@ class Keeper:
         self._check_monitor(validated)
         self._sign = 1 if self._monitor.endswith("accuracy") else -1
         keep = trainer.keep or ("best" if validated or trainer.early_stopping else "last")
-        self._flat = trainer.network.parameters.flat
-        self._good = self._flat.copy()
-        self._best = self._flat.copy() if keep == "best" else None
+        self._state = trainer.network.state
+        self._good = [array.copy() for array in self._state]
+        self._best = [array.copy() for array in self._state] if keep == "best" else None
         self._record, self._waited = -np.inf, 0
 
     def offer(self, row: Row) -> None:
-        """Copy the present weights if they are worth it."""
-        xp = self._trainer.network.k.xp
-        xp.copyto(self._good, self._flat)
+        """Copy the present state if it is worth it."""
+        self._copy(self._state, to=self._good)
         value = self._value(row)
         if value is None:
             return
         if self._sign * value > self._record:  # never so for NaN
             self._record, self._history.best, self._waited = self._sign * value, row, 0
             if self._best is not None:
-                xp.copyto(self._best, self._flat)
+                self._copy(self._state, to=self._best)
         else:
             self._waited += 1
 
@@ -89,14 +89,18 @@ class Keeper:
         return patience is not None and self._waited >= patience
 
     def restore(self, *, broken: bool) -> None:
-        """Give the network the weights to keep: the best, else the last, else (broken) those of the last row."""
-        history, xp = self._history, self._trainer.network.k.xp
+        """Give the network the state to keep: the best, else the last, else (broken) that of the last row."""
+        history = self._history
         if self._best is not None and history.best is not None:
-            xp.copyto(self._flat, self._best)
+            self._copy(self._best, to=self._state)
         else:
             history.best = history.rows[-1] if history.rows else None
             if broken:
-                xp.copyto(self._flat, self._good)
+                self._copy(self._good, to=self._state)
+
+    def _copy(self, arrays: Sequence[Array], *, to: Sequence[Array]) -> None:
+        for into, array in zip(to, arrays, strict=True):
+            self._trainer.network.k.xp.copyto(into, array)
 
     def _value(self, row: Row) -> float | None:
         value = row.named(self._history.metric)[self._monitor]
@@ -133,7 +137,8 @@ class Training:
         network, loss, metric = trainer.network, trainer.loss, trainer.metric
         self.trainer, self.samples = trainer, samples
         batch = len(samples) if trainer.batch_size == "all" else int(trainer.batch_size)
-        order_seed = trainer.seeds()[0]
+        order_seed, _, dropout_seed = trainer.seeds()
+        self._dropout_seed = int(np.random.default_rng(dropout_seed).integers(2**63))
         self.batches = Batches(
             samples.rows, batch, replacement=trainer.replacement, rng=np.random.default_rng(order_seed)
         )
@@ -148,8 +153,8 @@ class Training:
         self.chunk = plan.chunk
         self.keeper = Keeper(trainer, self.history, validated=validation is not None)
         feeds = [Feed(part, network, loss, metric, window=plan.window) for part in sets]
-        workspace = Workspace(network, feeds[0], plan.rows, plan.gathered * batch)
-        self.update = trainer.optimizer.bind(network.parameters, l2=trainer.l2, clip_norm=trainer.clip_norm)
+        workspace = Workspace(network, feeds[0], plan.rows, plan.gathered * batch, dropout=trainer.dropout)
+        self.update = trainer.optimizer.bind(network.parameters, decays=trainer.l2 > 0, clip_norm=trainer.clip_norm)
         self.program = Program(
             network,
             loss,
@@ -160,10 +165,13 @@ class Training:
             batch=batch,
             chunk=self.chunk,
             gathered=plan.gathered,
+            max_norm=trainer.max_norm,
         )
         self.program.warm_up({stop - start for start, stop in self._cuts(0)})
         self.evaluation = (
-            None if validation is None else Evaluation(network, loss, metric, validation, feeds[-1], workspace)
+            None
+            if validation is None
+            else Evaluation(network, trainer.plain_loss, metric, validation, feeds[-1], workspace)
         )
         self._sums = _Sums()
         self.first_penalty = self._penalty = trainer.penalty()
@@ -213,10 +221,13 @@ class Training:
             start = stop
 
     def _stretch(self, order: np.ndarray, first: int) -> _Stretch:
-        weights = self._batch_weights(order)
+        trainer, weights = self.trainer, self._batch_weights(order)
         steps = np.arange(first, first + len(weights))
-        lr = self.trainer.optimizer.lr * self.trainer.schedule(steps, self.span)
-        return _Stretch(Chunk(order, self.update.table(steps, lr)), first, lr, weights)
+        lr = trainer.optimizer.lr * trainer.schedule(steps, self.span)
+        table = self.update.table(steps, lr, np.full(len(steps), trainer.l2))
+        drops, layers = self.program.workspace.drops, len(trainer.dropout)
+        keys = dropout_keys(self._dropout_seed, layers, steps) if drops else None
+        return _Stretch(Chunk(order, table, keys), first, lr, weights)
 
     def _take(self, stretch: _Stretch, outcome: Outcome, elapsed: float) -> None:
         """Write down what came of a chunk."""

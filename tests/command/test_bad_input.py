@@ -59,6 +59,16 @@ OPTIONS = {
     "--bias-init ones": "bias_init|ones|zeros",
     "--schedule triangle": "schedule|triangle|one-cycle",
     "--dtype float16": "dtype|float16|float64",
+    "--normalization group": "normalization|group|layer",
+    "--loss poisson": "poisson|counts as floats",
+    "--output exp": "poisson|counts as floats",
+    "--data sine --loss poisson": "poisson|none negative",
+    "--data sine --loss poisson --output linear": "loss|poisson|linear|exp",
+    "--data sine --output exp --loss mse": "loss|mse|exp",
+    "--dropout": "dropout|0 rates for 1 hidden",
+    "--dropout half": "dropout|half",
+    "--dropout 0.1 0.2": "dropout|2 rates for 1 hidden",
+    "--no-hidden --dropout 0.1 0.2": "dropout|2 rates for 0 hidden",
     "--monitor nonesuch": "monitor|nonesuch|val_accuracy",
     "--monitor val_loss --val-size 0": "monitor|val_loss|no validation set",
     "--monitor val_mse": "monitor|val_mse|val_accuracy",
@@ -110,6 +120,20 @@ OPTIONS = {
     "--l2 -1": "l2|-1|at least 0",
     "--l2 nan": "l2|nan|at least 0",
     "--clip-norm 0": "clip_norm|0|positive",
+    "--dropout 1": "dropout|1|below 1",
+    "--dropout -0.1": "dropout|-0.1|at least 0",
+    "--dropout nan": "dropout|nan|below 1",
+    "--hidden 5 5 --dropout 0.5 1.5": "dropout|1.5|below 1",
+    "--max-norm 0": "max_norm|0|positive",
+    "--max-norm -3": "max_norm|-3|positive",
+    "--max-norm inf": "max_norm|inf|finite",
+    "--label-smoothing 1": "label_smoothing|1|below 1",
+    "--label-smoothing -0.1": "label_smoothing|-0.1|at least 0",
+    "--label-smoothing nan": "label_smoothing|nan",
+    "--data sine --label-smoothing 0.1": "label_smoothing|0.1|mse|cross_entropy|leave it out",
+    "--data sine --loss huber --huber-delta 0": "huber_delta|0|positive",
+    "--data sine --loss huber --huber-delta nan": "huber_delta|nan|positive",
+    "--huber-delta 2": "huber_delta|2|cross_entropy|huber|leave it out",
     "--optimizer sgd --momentum 1": "momentum|1|below 1",
     "--optimizer sgd --momentum -0.5": "momentum|-0.5|at least 0",
     "--momentum 0.9": "momentum|adam|sgd",
@@ -179,6 +203,9 @@ CONFIGS = {
     "[settings]\nepochs = 1.5": "c.toml|epochs|1.5",
     "[settings]\nbatch_size = 'some'": "c.toml|batch_size|some",
     "[settings]\nquiet = 'maybe'": "c.toml|quiet|maybe",
+    "[settings]\ndropout = 'half'": "c.toml|dropout|half",
+    "[settings]\ndropout = []": "dropout|0 rates for 1 hidden",
+    "[settings]\nnormalization = true": "c.toml|normalization|True|batch",
     "[settings]\noptimizer = 5": "c.toml|optimizer|5|sgd",
     "[settings]\nhidden = ['x']": "c.toml|hidden|x",
     "[settings]\nhidden = {a = 1}": "c.toml|hidden",
@@ -303,23 +330,30 @@ def test_good_files_of_those_makers_are_taken(quiet_json):
 
 NUMERIC = ["--batch-size", "--hidden", "--lr", "--l2", "--clip-norm", "--momentum", "--scale", "--warmup", "--decay"]
 NUMERIC += ["--decay-every", "--train-size", "--val-size", "--eval-every", "--early-stopping", "--seed"]
+NUMERIC += ["--dropout", "--max-norm", "--label-smoothing", "--huber-delta"]
+LOSSES = ["mse", "huber", "mae", "cross_entropy"]
 # Digits enough for every kind of number, too few to ask for more memory than there is.
 TEXTS = st.from_regex(r"[+-]?[0-9]{0,3}(\.[0-9]{0,3})?([eE][+-]?[0-9]{1,3})?[a-z_%]?", fullmatch=True)
 TEXTS |= st.sampled_from(["nan", "inf", "-inf", "none", "true", "0x1F", "1_0", "1e400", "-0", "٣", "²", "", " ", "--"])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     chosen=st.dictionaries(st.sampled_from(NUMERIC), TEXTS, min_size=1, max_size=3),
     schedule=st.sampled_from(["constant", "step", "exponential", "inverse", "cosine", "one-cycle"]),
+    loss=st.sampled_from(LOSSES),
+    normalization=st.sampled_from([[], ["--normalization", "batch"], ["--normalization", "layer"]]),
 )
-def test_whatever_number_is_given_ends_in_a_status(capsys, chosen, schedule):
+def test_whatever_number_is_given_ends_in_a_status(capsys, chosen, schedule, loss, normalization):
     from xpnet.train import main
 
     capsys.readouterr()
     options = [f"{name}={text}" for name, text in chosen.items()]
     start = ["--recipe", "xor", "--epochs", "1", "--schedule", schedule, "--quiet", "--no-plot"]
-    start += ["--out", "run", "--overwrite"]
+    start += ["--out", "run", "--overwrite", "--loss", loss, *normalization]
+    start += ["--output", "sigmoid" if loss == "cross_entropy" else "linear"]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         status = main([*start, *options])

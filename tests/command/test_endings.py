@@ -104,6 +104,10 @@ CHECKED = [
     ["--data", "sine", "--hidden", 5, 4, "--activation", "elu", "silu", "--loss", "mae"],
     ["--data", "sine", "--hidden", 5, 4, "--activation", "linear", "relu", "--loss", "mse", "--output", "tanh"],
     ["--data", "sine", "--hidden", 5, "--activation", "sigmoid", "--standardize"],
+    ["--data", "digits", "--hidden", 9, 7, "--normalization", "batch", "--label-smoothing", 0.1, "--l2", 0.1],
+    ["--data", "digits", "--hidden", 9, 7, "--normalization", "layer", "--dropout", 0.5, 0.2, "--max-norm", 1],
+    ["--data", "digits", "--hidden", 9, "--dropout", 0.5, "--activation", "tanh", "--device", "numpy"],
+    ["--data", "sine", "--hidden", 9, 7, "--normalization", "batch", "--loss", "huber", "--huber-delta", 0.2],
 ]
 
 
@@ -111,9 +115,10 @@ CHECKED = [
 def test_gradcheck_finds_nothing(command, tmp_path, options):
     ended = command("--gradcheck", *options)
     assert (ended.status, ended.err) == (0, "")
-    rows = [line.split() for line in ended.out.splitlines() if re.match(r"[wb]\d ", line)]
+    rows = [line.split() for line in ended.out.splitlines() if re.match(r"[wbg]\d ", line)]
     layers = len({row[0][1:] for row in rows})
-    assert [row[0] for row in rows] == [f"{kind}{i}" for i in range(1, layers + 1) for kind in "wb"]
+    gains = [f"g{i}" for i in range(1, layers)] if "--normalization" in options else []
+    assert [row[0] for row in rows] == [f"{kind}{i}" for i in range(1, layers + 1) for kind in "wb"] + gains
     assert all(float(row[-2]) <= 1e-6 for row in rows)
     assert list(tmp_path.iterdir()) == []
 
@@ -124,8 +129,8 @@ def steep_tanh(k, z, *, out, slope=None):
         k.xp.subtract(1, out, out=slope)
 
 
-def doubled_inputs(k, dz, w, *, out):
-    k.gemm(dz, w.T, out=out, alpha=2.0)
+def doubled_inputs(k, dz, w, *, alpha=1.0, out):
+    k.gemm(dz, w.T, out=out, alpha=2 * alpha)
 
 
 def turned_weights(k, x, dz, *, out, alpha=1.0, beta=0.0):

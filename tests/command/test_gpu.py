@@ -15,7 +15,21 @@ from xpnet.devices.cuda.device import Cuda
 SMALL = ["--data", "digits", "--hidden", 12, "--epochs", 2, "--lr", 0.02, "--device", "cuda", "--quiet", "--json"]
 
 
-@pytest.mark.parametrize("options", [[], ["--eager"], ["--precision", "tf32"], ["--precision", "bf16"]], ids=str)
+REGULARIZED = ["--dropout", 0.1, "--label-smoothing", 0.1, "--max-norm", 3, "--normalization"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--eager"],
+        ["--precision", "tf32"],
+        ["--precision", "bf16"],
+        [*REGULARIZED, "batch"],
+        [*REGULARIZED, "layer", "--precision", "bf16"],
+    ],
+    ids=str,
+)
 def test_a_run_on_a_gpu(monkeypatch, command, options):
     install(monkeypatch)
     ended = command(*SMALL, *options)

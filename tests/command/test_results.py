@@ -100,6 +100,31 @@ def test_json_tells_of_own_files_what_the_saved_model_does(quiet_json, blobs, ma
     assert ended.result["epochs"] == 3
 
 
+@pytest.mark.parametrize("normalization", ["batch", "layer"])
+def test_json_tells_of_a_regularized_run_what_the_saved_model_does(quiet_json, blobs, normalization):
+    data, part, x, y = own_npz(*blobs)
+    options = ["--normalization", normalization, "--dropout", 0.3, "--label-smoothing", 0.1, "--hidden", 9, 8]
+    ended = quiet_json("--data", *data, "--epochs", 20, "--val-size", 0, *options)
+    check_line(ended, part, x, y)
+    p = xpnet.load(ended.folder / "model.safetensors").predict_proba(x)
+    assert ended.result["test_loss"] == pytest.approx(-np.log(p[np.arange(len(y)), y]).mean(), rel=1e-5)
+
+
+def test_counts_are_learnt_by_the_poisson_loss(quiet_json, blobs):
+    y = np.floor(np.exp(blobs[0][:, 0]))
+    np.savez("counts.npz", X=blobs[0], y=y)
+    ended = quiet_json("--data", "counts.npz", "--loss", "poisson", "--epochs", 100, "--val-size", 0, "--no-plot")
+    predicted = xpnet.load(ended.folder / "model.safetensors").predict(blobs[0])
+    deviance = y * np.log(np.maximum(y, 1e-30) / predicted) - y + predicted
+    assert ended.result["train_loss"] == pytest.approx(deviance.mean(), rel=1e-5)
+    assert np.corrcoef(predicted, y)[0, 1] > 0.9
+
+
+def test_a_list_in_a_configuration_may_be_one_value(quiet_json, tmp_path):
+    (tmp_path / "c.toml").write_text("[settings]\nhidden = [5, 4]\ndropout = 0.25\nepochs = 1\nplot = false\n")
+    assert quiet_json("--config", "c.toml").settings["dropout"] == [0.25]
+
+
 @pytest.mark.parametrize(("name", "part"), BUNDLED.items())
 def test_json_tells_of_bundled_data_what_the_saved_model_does(quiet_json, name, part):
     dataset = xpnet.data.load(name)
@@ -241,6 +266,26 @@ REPEATED = {
         *("--warmup", 1, "--l2", 1e-3, "--clip-norm", 1, "--batch-size", 50, "--steps", 60, "--replacement"),
         *("--seed", 7, "--eval-every", "3steps", "--early-stopping", 15, "--monitor", "val_loss", "--keep", "last"),
     ],
+    "every regularization": [
+        *("--hidden", 20, 10, "--normalization", "batch", "--dropout", 0.2, 0.1, "--label-smoothing", 0.1),
+        *("--max-norm", 2, "--steps", 100, "--eval-every", "30steps", "--seed", 3, "--no-plot"),
+    ],
+    "the references": [
+        *(
+            "--device",
+            "numpy",
+            "--normalization",
+            "layer",
+            "--dropout",
+            0.5,
+            "--max-norm",
+            2,
+            "--epochs",
+            2,
+            "--no-plot",
+        )
+    ],
+    "huber": ["--data", "sine", "--loss", "huber", "--huber-delta", 0.3, "--epochs", 2, "--no-plot"],
     "no hidden layer": ["--no-hidden", "--batch-size", "all", "--epochs", 4, "--no-plot"],
 }
 

@@ -12,9 +12,22 @@ if TYPE_CHECKING:
     from xpnet.devices import Array, Device
     from xpnet.kernels import Table
 
+CUDA = (2, 13)
+"""DLDeviceType of a GPU's memory: kDLCUDA and kDLCUDAManaged, from dlpack.h."""
+
+
+def gpu_of(array: Any) -> int | None:
+    """The number of the NVIDIA GPU on which an array of any library lies; None for what does not lie on one."""
+    if not hasattr(array, "__dlpack_device__"):
+        return None
+    kind, index = array.__dlpack_device__()
+    return int(index) if kind in CUDA else None
+
 
 class DenseSource:
     """(N, I) samples: bytes as they are, scaled and shifted while they are gathered, or floats ready to use.
+
+    Floats of the network's dtype may be on the device already: an array of CuPy, which is not copied.
 
     Attributes:
         arrays: What is on the device, row by row: all samples, or room for `window` of them.
@@ -34,10 +47,14 @@ class DenseSource:
         self.arrays = [self.samples]
 
     def on_host(self, rows: Any) -> list[np.ndarray]:
-        """What `arrays` hold of these rows."""
+        """What `arrays` hold of these rows; samples of a device stay there."""
         # In double precision: of large values with small differences, float32 keeps nothing before the shift.
         part = self._x[rows]
         return [self._transform.apply(part, self._dtype) if part.dtype.kind == "f" else part]
+
+    def replace(self, x: Any) -> None:
+        """Other samples in the place of these, as many and of the same dtype; those that are brought from now on."""
+        self._x = x
 
     def gather(self, k: Table, index: Array, *, out: Array) -> None:
         """out: (B, I) <- the samples of these numbers, as the network sees them."""
