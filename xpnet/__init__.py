@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from xpnet.config import Config
     from xpnet.devices import Device, device
     from xpnet.errors import DataError, DeviceError, DivergenceError, OutOfMemoryError, XpnetError
+    from xpnet.estimators import MLPClassifier, MLPRegressor, from_sklearn
     from xpnet.modelfile import load, save
     from xpnet.network import MLP
     from xpnet.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
@@ -23,6 +24,7 @@ _HOMES = {
     "callbacks": ("Callback", "History", "Row"),
     "config": ("Config",),
     "devices": ("Device", "device"),
+    "estimators": ("MLPClassifier", "MLPRegressor", "from_sklearn"),
     "errors": ("DataError", "DeviceError", "DivergenceError", "OutOfMemoryError", "XpnetError"),
     "modelfile": ("load", "save"),
     "network": ("MLP",),
@@ -45,6 +47,8 @@ __all__ = [
     "DeviceError",
     "DivergenceError",
     "History",
+    "MLPClassifier",
+    "MLPRegressor",
     "OutOfMemoryError",
     "RMSProp",
     "Row",
@@ -53,6 +57,7 @@ __all__ = [
     "__version__",
     "data",
     "device",
+    "from_sklearn",
     "gradcheck",
     "kernels",
     "load",
