@@ -1,7 +1,7 @@
 """With scikit-learn's array API dispatch on: answers in the library of the samples, on their device.
 
-test_array_libraries.py runs this in a process of its own, for SciPy reads SCIPY_ARRAY_API when it is imported. XPNET_ARRAYS
-names the library, the device of its arrays, and the estimators' device, such as "torch cuda cuda".
+test_array_libraries.py runs this in a process of its own, for SciPy reads SCIPY_ARRAY_API when it is imported.
+XPNET_ARRAYS names the library, the device of its arrays, and the estimators' device, such as "torch cuda cuda".
 """
 
 from __future__ import annotations
