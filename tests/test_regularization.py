@@ -312,7 +312,7 @@ def test_smoothed_labels_are_part_of_the_training_loss_alone(weights, device):
     assert history.initial_loss == pytest.approx(np.average(losses, weights=weights), rel=1e-9)
     assert history.rows[0].train_loss == history.initial_loss
     assert history.rows[0].val_loss == pytest.approx(-log_p[np.arange(30), y].mean(), rel=1e-9)
-    assert trainer.plain_loss.smoothing == 0
+    assert trainer.loss.plain.smoothing == 0
 
 
 def test_smoothed_labels_of_sigmoids_move_to_one_half():

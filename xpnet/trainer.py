@@ -6,7 +6,6 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -188,7 +187,7 @@ class Trainer:
 
     def measure(self, samples: Samples) -> dict[str, float]:
         """The mean plain loss and the metric on encoded samples."""
-        network, loss, metric = self.network, self.plain_loss, self.metric
+        network, loss, metric = self.network, self.loss.plain, self.metric
         with network.device:
             plan = foresee(network, [samples], batch=1, chunk=len(samples), blocks=0)
             feed = Feed(samples, network, loss, metric, window=plan.window)
@@ -256,11 +255,6 @@ class Trainer:
                 'y: got floats that are no probabilities for the output "softmax"; give rows that sum to 1, or class '
                 'labels, or build the network with "linear".'
             )
-
-    @property
-    def plain_loss(self) -> Loss:
-        """The loss without smoothing, by which sets of samples are measured."""
-        return replace(self.loss, smoothing=0.0)
 
     @property
     def metric(self) -> Metric:

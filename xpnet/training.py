@@ -171,7 +171,7 @@ class Training:
         self.evaluation = (
             None
             if validation is None
-            else Evaluation(network, trainer.plain_loss, metric, validation, feeds[-1], workspace)
+            else Evaluation(network, trainer.loss.plain, metric, validation, feeds[-1], workspace)
         )
         self._sums = _Sums()
         self.first_penalty = self._penalty = trainer.penalty()

@@ -83,7 +83,7 @@ class Estimator(CallbackSupportMixin, BaseMultilayerPerceptron):
 
     @property
     def history_(self) -> dict[str, np.ndarray]:
-        """The curves of the training, an entry an epoch: loss, learning_rate, val_loss, val_score."""
+        """The curves, an entry an epoch: loss and, where there are such, learning_rate, val_loss and val_score."""
         try:
             return self._history.arrays()
         except AttributeError:
@@ -134,8 +134,18 @@ class Estimator(CallbackSupportMixin, BaseMultilayerPerceptron):
         X = arrays.content(raw, X, device, self)
         weights = self._class_weighted(y, sample_weight, incremental=incremental)
         y = y.reshape(-1, 1) if y.ndim == 1 else y
+        learnt = hidden if first else [len(b) for b in self.intercepts_[:-1]]
+        if hidden != learnt:
+            raise ValueError(
+                f"hidden_layer_sizes: got {hidden} for weights of {learnt} hidden units; change it back, or fit anew "
+                "with warm_start=False."
+            )
+        if not first and y.shape[1] != self.n_outputs_:
+            raise ValueError(
+                f"y: got {y.shape[1]} columns of targets, expected {self.n_outputs_}, as in the first fit."
+            )
         samples = Samples.of(dense_or_csr(X), self._targets(y), weights)
-        validated = self._given_validation(*validation)
+        validated = self._given_validation(*validation, columns=y.shape[1])
         if incremental and self.early_stopping:
             raise ValueError("partial_fit does not support early_stopping=True")
         self._random_state = check_random_state(self.random_state)
@@ -239,23 +249,26 @@ class Estimator(CallbackSupportMixin, BaseMultilayerPerceptron):
         """The weights of the samples."""
         return weights
 
-    def _given_validation(self, X: Any, y: Any, weights: Any) -> tuple[Samples, Any] | None:
+    def _given_validation(self, X: Any, y: Any, weights: Any, *, columns: int) -> tuple[Samples, Any] | None:
         """The user's validation set: as it is trained on, and its targets as scorers take them."""
         if X is None and y is None and weights is None:
             return None
         if X is None or y is None:
-            raise ValueError("X_val, y_val: got one without the other; give both, or none.")
+            raise ValueError("X_val, y_val, sample_weight_val: got some without X_val or y_val; give both of these.")
         raw, device = arrays.brought(X, self.device)
         try:
             X, y = self._validated(arrays.form(raw), arrays.on_host(y), reset=False)
             encoded = self._encode(y)
+            if encoded.ndim == 1:
+                encoded = encoded.reshape(-1, 1)
+            if encoded.shape[1] != columns:
+                raise ValueError(f"got {encoded.shape[1]} columns of targets, expected {columns}, as in y.")
             if weights is not None:
                 weights = _check_sample_weight(arrays.on_host(weights), X)
             X = arrays.content(raw, self._typed(X), device, self)
         except ValueError as error:
             raise ValueError(f"X_val, y_val: {error}") from error
         weights = self._class_weighted(encoded, weights, incremental=False)
-        encoded = encoded.reshape(-1, 1) if encoded.ndim == 1 else encoded
         return Samples.of(dense_or_csr(X), self._targets(encoded), weights), y
 
     def _split(self, samples: Samples, y: np.ndarray) -> tuple[Samples, tuple[Samples, Any]]:
@@ -282,6 +295,8 @@ class Estimator(CallbackSupportMixin, BaseMultilayerPerceptron):
             bound = np.sqrt((2.0 if name == "logistic" else 6.0) / (fan_in + fan_out))
             self.coefs_.append(self._random_state.uniform(-bound, bound, (fan_in, fan_out)).astype(dtype, copy=False))
             self.intercepts_.append(self._random_state.uniform(-bound, bound, fan_out).astype(dtype, copy=False))
+        for name in ("gains_", "running_means_", "running_variances_"):
+            self.__dict__.pop(name, None)
         if self.normalization is not None:
             self.gains_ = [np.ones(units, dtype) for units in layer_units[1:-1]]
         if self.normalization == "batch":

@@ -18,7 +18,7 @@ from sklearn.utils.multiclass import _check_partial_fit_first_call, type_of_targ
 from xpnet.devices import Device
 from xpnet.estimators import arrays
 from xpnet.estimators.base import Estimator
-from xpnet.estimators.targets import MultiOutputBinarizer, has_several_outputs, numbers, split
+from xpnet.estimators.targets import MultiOutputBinarizer, are_of_several_outputs, has_several_outputs, numbers, split
 
 
 class MLPClassifier(Estimator, SklearnClassifier):
@@ -46,15 +46,15 @@ class MLPClassifier(Estimator, SklearnClassifier):
         label_smoothing: The part of each target that is moved to all classes alike.
 
     Attributes:
-        history_: The curves as a dict of arrays, an entry an epoch: "loss", "learning_rate", and where there is a
-            validation set "val_loss" and "val_score".
+        history_: The curves as a dict of arrays, an entry an epoch: "loss", with solvers by steps "learning_rate",
+            and where there is a validation set "val_loss" and "val_score".
         classes_: The labels; where y has several columns of several classes, a list of the labels of each: `predict`
             then gives (N, outputs), and `predict_proba` a list.
         gains_, running_means_, running_variances_: What normalization has learnt, layer by layer.
 
     Raises:
         DivergenceError: The weights are no longer finite; it says in which epoch and at which learning rate, and
-            `history_` is kept.
+            `history_` is kept. Under early stopping that is a warning, and the best weights are kept.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -78,7 +78,7 @@ class MLPClassifier(Estimator, SklearnClassifier):
         shuffle: bool = True,
         random_state: Any = None,
         tol: float = 1e-4,
-        verbose: bool | int = False,
+        verbose: bool | int | str = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -171,10 +171,11 @@ class MLPClassifier(Estimator, SklearnClassifier):
         """
         y, classes = arrays.on_host(y), arrays.on_host(classes)
         with self._unchanged_on_error():
-            if classes is not None and has_several_outputs(y) and not hasattr(self, "classes_"):
-                self._label_binarizer = MultiOutputBinarizer(classes)
-                self.classes_ = self._label_binarizer.classes_
-            elif not has_several_outputs(y) and _check_partial_fit_first_call(self, classes):
+            if are_of_several_outputs(classes) or (classes is None and self._groups):
+                self._know_outputs(classes)
+            elif classes is None and not hasattr(self, "classes_"):
+                raise ValueError("classes must be passed on the first call to partial_fit.")
+            elif _check_partial_fit_first_call(self, classes):
                 known = y if type_of_target(y).startswith("multilabel") else classes
                 self._label_binarizer = LabelBinarizer().fit(known)
             self._fit(X, y, sample_weight, incremental=True)
@@ -208,6 +209,7 @@ class MLPClassifier(Estimator, SklearnClassifier):
         return tags
 
     _label_binarizer: Any
+    classes_: Any
 
     @property
     def _groups(self) -> tuple[int, ...]:
@@ -217,9 +219,21 @@ class MLPClassifier(Estimator, SklearnClassifier):
     def _check_solver(self) -> bool:
         return True if self.solver != "lbfgs" else bool(super()._check_solver())
 
+    def _know_outputs(self, classes: Any) -> None:
+        """Take the classes of each output, or see that they are those of the first call."""
+        told = None if classes is None else MultiOutputBinarizer(classes)
+        if not hasattr(self, "classes_"):
+            self._label_binarizer, self.classes_ = told, told.classes_ if told else None
+        elif told is not None and not told.knows_the_same(self.classes_):
+            raise ValueError(
+                f"`classes={classes!r}` is not the same as on last call to partial_fit, was: {self.classes_!r}"
+            )
+
     def _validate_input(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
-        if has_several_outputs(y):
-            return self._validate_outputs(X, y, incremental, reset)
+        # What a batch holds does not say of how many classes it is: 0 and 1 may be all that there are in it.
+        fresh = reset and not incremental
+        if (fresh and has_several_outputs(y)) or (not fresh and self._groups):
+            return self._validate_outputs(X, y, fresh, reset)
         try:
             return super()._validate_input(X, y, incremental, reset)
         except ValueError as error:
@@ -227,9 +241,9 @@ class MLPClassifier(Estimator, SklearnClassifier):
                 raise ValueError(f"{error} Name them all in the first call: partial_fit(X, y, classes=...).") from None
             raise
 
-    def _validate_outputs(self, X: Any, y: Any, incremental: bool, reset: bool) -> tuple[Any, np.ndarray]:
+    def _validate_outputs(self, X: Any, y: Any, fresh: bool, reset: bool) -> tuple[Any, np.ndarray]:
         X, y = self._validated(X, y, reset=reset)
-        if reset and not (incremental and hasattr(self, "classes_")):
+        if fresh:
             self._label_binarizer = MultiOutputBinarizer(y.T)
             self.classes_ = self._label_binarizer.classes_
         return X, self._label_binarizer.transform(y)

@@ -21,7 +21,7 @@ FOREIGN: dict[str, tuple[Any, set[Any]]] = {
 }
 """Parameters with values that scikit-learn lacks: what it gets in their place, and the values that it knows."""
 
-OURS = ("_fitted_in", "_history", "_optimizer", "gains_", "running_means_", "running_variances_")
+OURS = ("_fitted_in", "_history", "_live", "_optimizer", "gains_", "running_means_", "running_variances_")
 """Attributes that scikit-learn lacks, or has in another form."""
 
 
@@ -50,9 +50,11 @@ def from_sklearn(model: Any, **parameters: Any) -> Any:
     optimizer = learnt.pop("_optimizer", None)
     vars(made).update({name: _copied(value) for name, value in learnt.items() if name != "loss"})
     made._history = History()
-    for loss in getattr(made, "loss_curve_", ()):
-        made._history.append(loss=loss)
-    if optimizer is not None:
+    losses = getattr(made, "loss_curve_", [])
+    scores = getattr(made, "validation_scores_", None) or [None] * len(losses)
+    for loss, score in zip(losses, scores, strict=True):
+        made._history.append(loss=loss, **({} if score is None else {"val_score": score}))
+    if optimizer is not None and made.solver == model.solver:
         made._optimizer = _state(made, optimizer)
     return made
 

@@ -19,11 +19,15 @@ class History:
 
     def append(self, **values: float) -> None:
         """An epoch's numbers."""
+        self._length += 1
+        self.add(**values)
+
+    def add(self, **values: float) -> None:
+        """More numbers of the last epoch."""
         for name, value in values.items():
             column = self._columns[name]
-            column += [np.nan] * (self._length - len(column))
+            column += [np.nan] * (self._length - 1 - len(column))
             column.append(value)
-        self._length += 1
 
     def copy(self) -> History:
         """Another one that begins with the same epochs."""

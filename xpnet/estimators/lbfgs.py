@@ -29,6 +29,8 @@ def fit(estimator: Any, problem: Problem, validation: Validation | None, watch: 
         watch.epoch_begins()
         objective.place(intermediate_result.x)
         e._history.append(loss=float(intermediate_result.fun), **({} if validation is None else validation.measure()))
+        if e.verbose == "bar":  # SciPy says it in its own words else
+            watch.loss_is(len(e._history), float(intermediate_result.fun))
         stopped = watch.epoch_ends()
         if stopped:
             raise StopIteration

@@ -58,7 +58,7 @@ class Problem:
 def pose(estimator: Any, device: Device, samples: Samples) -> Problem:
     """The problem of an initialized estimator."""
     e = estimator
-    network = network_of(e, device, np.result_type(samples.x.dtype, e.coefs_[0].dtype))
+    network = network_of(e, device, e.dtype or np.result_type(samples.x.dtype, e.coefs_[0].dtype))
     output, groups = network.output, _groups(e)
     if is_classifier(e):
         smallest = float(np.log(np.finfo(network.dtype).eps))  # probabilities are reported to be no less than eps
@@ -139,6 +139,12 @@ def dense_or_csr(x: Any) -> Any:
 def _fitted(e: Any) -> Sequence[np.ndarray]:
     """The estimator's arrays in the order of a network's views."""
     learnt = [*e.coefs_, *e.intercepts_]
+    present = "batch" if hasattr(e, "running_means_") else "layer" if hasattr(e, "gains_") else None
+    if present != e.normalization:
+        raise ValueError(
+            f"normalization: got {e.normalization!r} for weights that were fitted with {present!r}; change it back, or "
+            "fit anew with warm_start=False."
+        )
     if e.normalization is not None:
         learnt += e.gains_
     if e.normalization == "batch":

@@ -48,7 +48,7 @@ class Rates:
 
     def __call__(self, steps: np.ndarray) -> np.ndarray:
         """The rates of these steps, counted from 0."""
-        return self._state.learning_rate * self._schedule(steps, self._span)
+        return self._state.learning_rate * np.broadcast_to(self._schedule(steps, self._span), steps.shape)
 
     def after_epoch(self, samples: int) -> None:
         """What an epoch changes, after so many samples in all."""

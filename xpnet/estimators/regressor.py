@@ -40,13 +40,13 @@ class MLPRegressor(Estimator, SklearnRegressor):
         huber_delta: Where the loss "huber" turns from squares to straight lines.
 
     Attributes:
-        history_: The curves as a dict of arrays, an entry an epoch: "loss", "learning_rate", and where there is a
-            validation set "val_loss" and "val_score".
+        history_: The curves as a dict of arrays, an entry an epoch: "loss", with solvers by steps "learning_rate",
+            and where there is a validation set "val_loss" and "val_score".
         gains_, running_means_, running_variances_: What normalization has learnt, layer by layer.
 
     Raises:
         DivergenceError: The weights are no longer finite; it says in which epoch and at which learning rate, and
-            `history_` is kept.
+            `history_` is kept. Under early stopping that is a warning, and the best weights are kept.
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
@@ -71,7 +71,7 @@ class MLPRegressor(Estimator, SklearnRegressor):
         shuffle: bool = True,
         random_state: Any = None,
         tol: float = 1e-4,
-        verbose: bool | int = False,
+        verbose: bool | int | str = False,
         warm_start: bool = False,
         momentum: float = 0.9,
         nesterovs_momentum: bool = True,
@@ -152,7 +152,10 @@ class MLPRegressor(Estimator, SklearnRegressor):
         return "exp" if self.loss == "poisson" else "identity"
 
     def _encode(self, y: np.ndarray) -> np.ndarray:
-        return np.asarray(y, dtype=np.float64)
+        y = np.asarray(y, dtype=np.float64)
+        if self.loss == "poisson" and (y < 0).any():
+            raise ValueError("got negative values of y, which loss='poisson' does not take; leave them out.")
+        return y
 
     def _targets(self, y: np.ndarray) -> np.ndarray:
         return y

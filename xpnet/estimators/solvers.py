@@ -93,7 +93,7 @@ class State:
 
     def load(self, device: Device, update: Update) -> None:
         """The moments into a fresh update."""
-        for block, arrays in zip(_moments(update), self.moments, strict=False):
+        for block, arrays in zip(_moments(update) if self.moments else [], self.moments, strict=True):
             for out, array in zip(_views(block), arrays, strict=True):
                 device.upload(array, out=out)
 

@@ -56,9 +56,10 @@ def _go_on(
         e.n_iter_ = n
         e.t_ += epochs.samples
         e.loss_curve_.append(e.loss_)
+        e._history.append(loss=e.loss_, learning_rate=epochs.lr)
         watch.loss_is(e.n_iter_, e.loss_)
         measured = {} if validation is None else validation.measure()
-        e._history.append(loss=e.loss_, learning_rate=epochs.lr, **measured)
+        e._history.add(**measured)
         if best is None:
             worse = _compare_loss(e)
         else:
@@ -200,8 +201,8 @@ class Epochs:
 
     def can_take(self, estimator: Any, samples: Samples) -> bool:
         """Whether this goes on, for an estimator of these parameters, with so many such samples."""
-        same = estimator._optimizer is self.state and self._form == _form(estimator, samples)
-        return same and _are_replaceable(samples)
+        both = _are_replaceable(self.problem.samples) and _are_replaceable(samples)
+        return both and estimator._optimizer is self.state and self._form == _form(estimator, samples)
 
     def take(self, estimator: Any, samples: Samples) -> None:
         """Go on with other samples, and with the weights that the estimator has now."""
@@ -228,7 +229,7 @@ class Epochs:
             outcome = self.program.run(chunk, self._draw if ends and not last else _nothing)
             total += self._loss(outcome, divisors, len(chunk.order))
             self._check_finite(outcome)
-        return total / self.samples
+        return np.float64(total / self.samples)
 
     def close(self) -> None:
         """Take back what was drawn for nothing; keep what the next `partial_fit` goes on from."""
@@ -249,7 +250,7 @@ class Epochs:
         state.steps += len(starts)
         lr = self.rates(steps)
         self.lr = float(lr[-1])
-        divisors = np.where(divisors > 0, divisors, np.inf)  # a batch without weight has no loss and no penalty
+        divisors = np.where(divisors != 0, divisors, np.inf)  # a batch without weight has no loss and no penalty
         l2 = np.full(len(steps), self.alpha) if self.decoupled else self.alpha / divisors
         keys = None
         if any(self._dropout):

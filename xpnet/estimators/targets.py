@@ -19,6 +19,11 @@ def has_several_outputs(y: Any) -> bool:
     return len(shape) == 2 and shape[1] > 1 and type_of_target(y) == "multiclass-multioutput"
 
 
+def are_of_several_outputs(classes: Any) -> bool:
+    """Whether these are the classes of each of several outputs, not those of one."""
+    return classes is not None and len(classes) > 0 and all(np.ndim(labels) == 1 for labels in classes)
+
+
 class MultiOutputBinarizer:
     """One column for each class of each output, with the methods of a LabelBinarizer.
 
@@ -37,6 +42,10 @@ class MultiOutputBinarizer:
         """How many classes each output has."""
         return tuple(len(labels) for labels in self.classes_)
 
+    def knows_the_same(self, classes: Sequence[np.ndarray]) -> bool:
+        """Whether these are its classes too."""
+        return len(classes) == len(self.classes_) and all(map(np.array_equal, classes, self.classes_))
+
     def transform(self, y: np.ndarray) -> np.ndarray:
         """(N, O) bool from labels (N, G).
 
@@ -48,7 +57,10 @@ class MultiOutputBinarizer:
         for i, (labels, column) in enumerate(zip(self.classes_, y.T, strict=True)):
             unknown = np.setdiff1d(column, labels)
             if len(unknown):
-                raise ValueError(f"y: column {i} has classes not in `classes_[{i}]`: {unknown}.")
+                raise ValueError(
+                    f"y: column {i} has classes not in `classes_[{i}]`: {unknown}; name all classes of each output in "
+                    "the first call of partial_fit, or fit anew."
+                )
         return np.hstack([column[:, None] == labels for labels, column in zip(self.classes_, y.T, strict=True)])
 
     def inverse_transform(self, scores: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -43,9 +44,9 @@ class Validation:
         workspace = Workspace(network, feed, plan.rows)
         self._evaluation = Evaluation(network, loss, problem.metric, samples, feed, workspace)
         self._problem, self._attributes = problem, attributes
-        self._x, self._y = samples.x[samples.rows], y
+        self._y = y
         self._weights = None if samples.weights is None else samples.weights[samples.rows]
-        self._score = self._scorer(estimator)
+        self._score = self._scorer(estimator, samples)
 
     def measure(self) -> dict[str, float]:
         """By the names of the history's columns."""
@@ -53,28 +54,39 @@ class Validation:
         loss /= self._problem.reported
         return {"val_loss": loss, "val_score": float(self._score(loss, metric))}
 
-    def _scorer(self, estimator: Any) -> Callable[[float, float], float]:
-        """A score from the loss, the metric and, where need be, predictions."""
+    def _scorer(self, estimator: Any, samples: Samples) -> Callable[[float, float], float]:
+        """A score from the loss, the metric and, where need be, predictions; weighted if the scorer takes weights."""
         if estimator.scoring == "loss":
             return lambda loss, metric: -loss
         if estimator.scoring is None and is_classifier(estimator):
             return lambda loss, metric: metric
+        x = samples.x[samples.rows]
         if estimator.scoring is None:
-            return lambda loss, metric: self._r2()
+            return lambda loss, metric: self._r2(x)
         fitted = copy.copy(estimator)
         vars(fitted).pop("feature_names_in_", None)  # the samples have lost their names
         scorer = check_scoring(fitted, estimator.scoring)
-        weights = {} if self._weights is None else {"sample_weight": self._weights}
+        weighted = self._weights is not None and _takes_weights(scorer)
+        weights = {"sample_weight": self._weights} if weighted else {}
 
         def score(loss: float, metric: float) -> float:
             vars(fitted).update(self._attributes())
             with config_context(array_api_dispatch=False):  # the targets are NumPy's, and so must predictions be
-                return float(scorer(fitted, self._x, self._y, **weights))
+                return float(scorer(fitted, x, self._y, **weights))
 
         return score
 
-    def _r2(self) -> float:
-        outputs = self._problem.network.outputs(self._x)
+    def _r2(self, x: Any) -> float:
+        outputs = self._problem.network.outputs(x)
         if not np.isfinite(outputs).all():
             return np.nan
         return float(r2_score(self._y, outputs, sample_weight=self._weights))
+
+
+def _takes_weights(scorer: Any) -> bool:
+    """Whether the function behind a scorer has a parameter for them."""
+    function = getattr(scorer, "_score_func", scorer)
+    try:
+        return "sample_weight" in inspect.signature(function).parameters
+    except ValueError:  # it does not tell
+        return True

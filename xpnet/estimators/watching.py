@@ -78,8 +78,9 @@ class Bar(Watch):
         )
         self._task = self._progress.add_task("", total=self._estimator.max_iter)
         self._words = ["", ""]
+        super().__enter__()
         self._progress.start()
-        return super().__enter__()
+        return self
 
     def __exit__(self, *raised: Any) -> None:
         self._progress.stop()
