@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,6 +53,20 @@ class Row:
             "samples_per_second": self.samples_per_second,
         }
 
+    def as_numbers(self) -> list[float]:
+        """All values; NaN for what there is not, and at the end whether the validation set was evaluated."""
+        values = [np.nan if value is None else float(value) for value in vars(self).values()]
+        return [*values, float(self.val_loss is not None)]
+
+    @classmethod
+    def of_numbers(cls, numbers: Sequence[float]) -> Row:
+        """The row that `as_numbers` gave."""
+        *values, validated = numbers
+        given: dict[str, Any] = dict(zip((field.name for field in fields(cls)), values, strict=True))
+        if not validated:
+            given |= {"val_loss": None, "val_metric": None}
+        return cls(**{**given, "step": int(given["step"]), "evaluated": bool(given["evaluated"])})
+
 
 @dataclass
 class History:
@@ -89,6 +104,27 @@ class History:
         """The mean loss of every batch before its step, without the penalty."""
         return np.concatenate(self._step_losses) if self._step_losses else np.empty(0)
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The rows as a table of numbers, and the losses of the steps."""
+        width = len(fields(Row)) + 1
+        rows = np.array([row.as_numbers() for row in self.rows], dtype=float).reshape(len(self.rows), width)
+        return {"rows": rows, "losses": self.step_losses}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What there is to know beside the arrays."""
+        best = None if self.best is None else self.rows.index(self.best)
+        return {"samples": self.samples, "seconds": self.seconds, "initial_loss": self.initial_loss, "best": best}
+
+    def go_on(self, arrays: dict[str, np.ndarray], facts: dict[str, Any]) -> None:
+        """Take over what another history had."""
+        self.rows = [Row.of_numbers(numbers) for numbers in arrays["rows"].tolist()]
+        self._step_losses = [arrays["losses"]] if arrays["losses"].size else []
+        self.samples, self.seconds = int(facts["samples"]), float(facts["seconds"])
+        self.initial_loss = float(facts["initial_loss"])
+        self.best = None if facts["best"] is None else self.rows[facts["best"]]
+
     def column(self, name: str) -> np.ndarray:
         """The values of one column of history.csv, NaN where there is none."""
         return np.array([row.named(self.metric)[name] for row in self.rows], dtype=float)
@@ -101,7 +137,13 @@ class Callback:
         """Before the first step."""
 
     def on_chunk(self, trainer: Trainer) -> None:
-        """After a chunk of steps, many times a minute; `trainer.step` has moved."""
+        """After a chunk of steps, many times a minute; `trainer.step` has moved. A row that ends here is to come."""
+
+    def on_safe_point(self, trainer: Trainer) -> None:
+        """After a chunk and its row: a snapshot that is taken here goes on with the same bits.
+
+        A training that is stopped comes here once more before it makes its last row.
+        """
 
     def on_row(self, trainer: Trainer, row: Row) -> None:
         """After a row was added to `trainer.history`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -26,10 +26,12 @@ from xpnet.schedules import (
 )
 
 _DATA = Parameter(group=Group("Data", sort_key=1))
-_NETWORK = Parameter(group=Group("Network", sort_key=2))
-_TRAINING = Parameter(group=Group("Training", sort_key=3))
-_KEEPING = Parameter(group=Group("Validation and stopping", sort_key=4))
-_RUN = Parameter(group=Group("Run and output", sort_key=5))
+_TABLE = Parameter(group=Group("Tables", sort_key=2))
+_NETWORK = Parameter(group=Group("Network", sort_key=3))
+_TRAINING = Parameter(group=Group("Training", sort_key=4))
+_KEEPING = Parameter(group=Group("Validation and stopping", sort_key=5))
+_CHECKPOINTS = Parameter(group=Group("Checkpoints", sort_key=6))
+_RUN = Parameter(group=Group("Run and output", sort_key=7))
 _LIST = Parameter(consume_multiple=True, negative="", show_default=lambda values: " ".join(map(str, values)))
 _FLAG = Parameter(negative="", show_default=False)
 
@@ -47,6 +49,24 @@ _Whole = Annotated[int, Parameter(converter=_read_whole)]
 TABLE = "settings"
 """The table of a TOML file that holds the settings."""
 
+_LONGEST = 2**20
+"""Bytes of a TOML file."""
+
+_LONGEST_VALUE = 1000
+"""Characters or digits of a setting; the parser's messages repeat them."""
+
+_MOST_DOTS = 200
+"""In a line of a TOML file: tomllib takes time and memory by the square of a key's parts, gigabytes for 100,000."""
+
+UNWRITTEN = frozenset({"out", "overwrite", "quiet", "json", "gradcheck"})
+"""Where and how a run is written: no part of what repeats it elsewhere."""
+
+UNBOUND = UNWRITTEN | {
+    *("name", "plot", "report", "tensorboard", "data", "data_dir", "epochs", "steps"),
+    *("checkpoint_every", "keep", "device", "eager", "autotune", "deterministic"),
+}
+"""Settings that may be others when a run is gone on with: they change no bit, or are looked at apart."""
+
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
@@ -54,8 +74,9 @@ class Config:
     """The settings of a run."""
 
     data: Annotated[tuple[str, ...], _DATA, _LIST] = ("digits",)
-    """A name (digits, mnist, fashion-mnist, cifar10, xor, sine), an .npz file with X and y (and X_test, y_test), or
-    files of samples and labels, then perhaps of test samples and labels (.npy, IDX, sparse .npz)."""
+    """A name (digits, mnist, fashion-mnist, cifar10, xor, sine), an .npz file with X and y (and X_test, y_test), files
+    of samples and labels, then perhaps of test samples and labels (.npy, IDX, sparse .npz), or a table with --target
+    (.csv, .tsv, .parquet), then perhaps one to test on."""
 
     data_dir: Annotated[str | None, _DATA] = None
     """Where data files are, or go when they are downloaded; else $XPNET_DATA, else a cache folder."""
@@ -71,6 +92,34 @@ class Config:
 
     standardize: Annotated[bool, _DATA, _FLAG] = False
     """Bring each column to mean 0 and standard deviation 1."""
+
+    target: Annotated[str | None, _TABLE] = None
+    """The column of a table that is predicted."""
+
+    task: Annotated[Literal["classification", "regression"] | None, _TABLE] = None
+    """What the target's values are; by custom told from them: text and few whole numbers are classes."""
+
+    ignore: Annotated[tuple[str, ...], _TABLE, _LIST, Parameter(show_default=False)] = ()
+    """Columns to leave out."""
+
+    categorical: Annotated[tuple[str, ...], _TABLE, _LIST, Parameter(show_default=False)] = ()
+    """Columns of numbers that are categories, such as codes."""
+
+    numbers: Annotated[Literal["standard", "quantile", "bins"], _TABLE] = "standard"
+    """Bring numbers to mean 0 and deviation 1, or by rank onto the normal distribution, or into bins: by median and
+    quartiles, and how far through each of up to 128 bins."""
+
+    one_hot: Annotated[_Whole, _TABLE] = 64
+    """Categories of up to so many values get a column for each value; those of more are embedded."""
+
+    embedding: Annotated[_Whole, _TABLE] = 8
+    """Numbers in which a value is embedded."""
+
+    time_column: Annotated[str | None, _TABLE] = None
+    """A column by which rows are ordered: the first ones train, later ones validate, the last ones test."""
+
+    group_column: Annotated[str | None, _TABLE] = None
+    """A column whose equal values stay together in training, validation or test."""
 
     hidden: Annotated[tuple[_Whole, ...], _NETWORK, _LIST, Parameter(negative="--no-hidden")] = (100,)
     """Units of each hidden layer, such as 300 100."""
@@ -98,6 +147,9 @@ class Config:
 
     huber_delta: Annotated[float, _TRAINING] = 1.0
     """Where the loss huber becomes linear."""
+
+    standardize_target: Annotated[bool | None, _TRAINING] = None
+    """Train on numbers of mean 0 and deviation 1, and predict in the target's own unit; by custom with tables."""
 
     label_smoothing: Annotated[float, _TRAINING] = 0.0
     """Part of each target of cross_entropy that is moved to all classes alike."""
@@ -161,6 +213,10 @@ class Config:
     seed: Annotated[_Whole, _TRAINING] = 0
     """Of weights, order, split and dropout: same seed, device and threads, same bits."""
 
+    split: Annotated[str | None, _KEEPING] = None
+    """Parts for training, validation and test, such as 0.8/0.1/0.1, or 0.9/0.1 where there is a test set; in place of
+    --val-size."""
+
     val_size: Annotated[float, _KEEPING] = 0.1
     """Part (below 1) or number of training samples to validate on; 0 for none."""
 
@@ -176,8 +232,14 @@ class Config:
     monitor: Annotated[str | None, _KEEPING] = None
     """What has to improve: val_accuracy, val_mse, val_loss, train_loss, ...; by custom accuracy or mse."""
 
-    keep: Annotated[Literal["best", "last"] | None, _KEEPING] = None
+    final_weights: Annotated[Literal["best", "last"] | None, _KEEPING] = None
     """Which weights to save; by custom the best on the validation set, where there is one."""
+
+    checkpoint_every: Annotated[str | None, _CHECKPOINTS] = None
+    """Epochs (5) or time (30s, 10m, 2h) between checkpoints; by custom each epoch, at most one in ten seconds."""
+
+    keep: Annotated[_Whole, _CHECKPOINTS] = 2
+    """So many checkpoints, the newest; the best model so far lies beside them."""
 
     device: Annotated[str, _RUN] = "auto"
     """auto, cpu, numpy (the CPU by the plain reference kernels), cuda or cuda:1."""
@@ -191,6 +253,9 @@ class Config:
     autotune: Annotated[str | None, _RUN] = None
     """On a GPU, a file of algorithms of matrix products: those that it lacks are timed and added."""
 
+    deterministic: Annotated[bool, _RUN, _FLAG] = False
+    """Only what computes the same bits in every run, and say what that costs: nothing on a CPU, autotune on a GPU."""
+
     out: Annotated[str | None, _RUN] = None
     """The run's folder; by custom a new one, runs/NAME or runs/NAME-2 and so on."""
 
@@ -202,6 +267,12 @@ class Config:
 
     plot: Annotated[bool, _RUN] = True
     """Draw curves.png."""
+
+    report: Annotated[bool, _RUN] = True
+    """Write report.html, to look at what was learnt and how."""
+
+    tensorboard: Annotated[bool, _RUN, _FLAG] = False
+    """Write what TensorBoard shows into the folder tensorboard of the run: curves, and histograms of the weights."""
 
     quiet: Annotated[bool, _RUN, _FLAG] = False
     """Print nothing (but the line of --json)."""
@@ -254,6 +325,36 @@ class Config:
         return "softmax" if task == "classification" and self.loss in (None, "cross_entropy") else "linear"
 
 
+UNUSED_IN_SEARCH = frozenset({"checkpoint_every", "keep", "plot", "report", "tensorboard", "gradcheck"})
+"""What a run leaves behind, and its gradient check."""
+
+_UNUSED = Parameter(show=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class SearchConfig(Config):
+    """The settings of the trainings of a search, which leave no folders behind."""
+
+    val_on_test: Annotated[bool, _UNUSED] = False
+    checkpoint_every: Annotated[str | None, _UNUSED] = None
+    keep: Annotated[int, _UNUSED] = 2
+
+    out: Annotated[str | None, _RUN] = None
+    """The file for the best settings, which train takes by --config; by custom that of the study, with .toml."""
+
+    name: Annotated[str | None, _RUN] = None
+    """What to call the search: its study is then runs/tune-NAME.db."""
+
+    overwrite: Annotated[bool, _RUN, _FLAG] = False
+    """Write --out even if it is there already."""
+
+    plot: Annotated[bool, _UNUSED] = True
+    report: Annotated[bool, _UNUSED] = True
+    tensorboard: Annotated[bool, _UNUSED] = False
+    gradcheck: Annotated[bool, _UNUSED] = False
+
+
 def read_settings(path: Path, name: str | None = None) -> dict[str, Any]:
     """The table [settings] of a TOML file.
 
@@ -262,25 +363,67 @@ def read_settings(path: Path, name: str | None = None) -> dict[str, Any]:
         name: What to call it in messages.
 
     Raises:
-        XpnetError: There is no such file, it is no TOML, or it has no such table.
+        XpnetError: There is no such file, it is no TOML, it has no such table, or there is more than values in it.
     """
     name = name or str(path)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            document = _parse(file.read(_LONGEST + 1))
     except FileNotFoundError:
         raise XpnetError(f"{name}: there is no such file; give the config.toml of a run's folder.") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise XpnetError(f"{name}: this cannot be read as TOML ({' '.join(str(error).split())}); mend it.") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise XpnetError(
+            f"{name}: this cannot be read as TOML ({' '.join(str(error).split()):.200}); mend it."
+        ) from None
     settings = document.get(TABLE)
     if not isinstance(settings, dict):
         raise XpnetError(f"{name}: there is no table [{TABLE}]; put the settings below a line [{TABLE}].")
+    for key, value in settings.items():
+        _check_value(name, f"{key:.80}", value)
     return settings
+
+
+def _parse(content: bytes) -> dict[str, Any]:
+    """The document, if it is of a size that tomllib can be trusted with."""
+    if len(content) > _LONGEST:
+        raise ValueError(f"it has more than {_LONGEST} bytes")
+    if any(line.count(b".") > _MOST_DOTS for line in content.splitlines()):
+        raise ValueError(f"a line of it has more than {_MOST_DOTS} dots")
+    return tomllib.loads(content.decode("utf-8"))
+
+
+def _check_value(name: str, key: str, value: Any) -> None:
+    """Refuse what no setting is: tables, dates, lists of lists."""
+    if isinstance(value, dict):
+        inner = f"{key}.{next(iter(value)):.80} is an unknown setting" if value else f"{key} is an empty table"
+        raise XpnetError(f"{name}: {inner}; give {key} a value, not a table.")
+    for item in value if isinstance(value, list) else [value]:
+        if _is_longer(item, _LONGEST_VALUE):
+            raise XpnetError(f"{name}: {key} got more than {_LONGEST_VALUE} characters or digits; make it shorter.")
+        if not isinstance(item, str | int | float):
+            shown = f"a {type(item).__name__} in a list" if isinstance(item, list | dict) else item
+            raise XpnetError(
+                f"{name}: {key} got {shown}, expected text, a number, true or false, or a list of these; mend it."
+            )
+
+
+def _is_longer(value: Any, limit: int) -> bool:
+    return len(value) > limit if isinstance(value, str) else isinstance(value, int) and abs(value) >= 10**limit
+
+
+def differences(then: dict[str, Any], now: dict[str, Any], *, free: Set[str] = UNBOUND) -> list[str]:
+    """Which settings of what is gone on with are not what they were, as "lr 0.1 (it was 0.01)"; `free` ones may be."""
+    names = [field.name for field in fields(Config) if field.name not in free]
+    return [
+        f"{name} {now.get(name, 'unset')} (it was {then.get(name, 'unset')})"
+        for name in names
+        if now.get(name) != then.get(name)
+    ]
 
 
 def settings_of(config: Config) -> dict[str, Any]:
     """What config.toml holds: all that repeats the run elsewhere; not where and how it is written."""
-    left_out = {"out", "overwrite", "quiet", "json", "gradcheck"}
-    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in left_out}
+    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in UNWRITTEN}
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in values.items() if value is not None
     }

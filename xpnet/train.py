@@ -9,20 +9,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter
-from cyclopts.config import Dict
+from cyclopts import App, Group, Parameter
 from rich.console import Console
 
-from xpnet import recipes, run
-from xpnet.config import Config, read_settings
-from xpnet.devices import device as open_device
-from xpnet.devices import why_no_cuda
-from xpnet.errors import OutOfMemoryError, XpnetError
+from xpnet import folder, recipes, resuming, run
+from xpnet.command import perform, tell
+from xpnet.config import Config
+from xpnet.devices import cost_of_determinism, why_no_cuda
 from xpnet.gradcheck import TOLERANCE, Agreement
+from xpnet.options import Beginning, begin, lay_over
 from xpnet.reporting import console
+from xpnet.task import open_device, prepare
 
-WRONG_GRADIENT, BAD_INPUT = 1, 2
-"""Exit statuses; `xpnet.run` has those of a training that ends early."""
+WRONG_GRADIENT = 1
+"""An exit status; `xpnet.command` has others, `xpnet.run.STATUS` those of a training that ends early."""
 
 _START = Parameter(group=Group("Start from", sort_key=0))
 
@@ -30,29 +30,18 @@ app = App(
     name="python -m xpnet.train",
     help="Train a fully connected network. Without options: the bundled handwritten digits, in a few seconds.",
     help_epilogue="Exit status: 0 done, 1 wrong gradient, 2 bad input, 3 the loss diverged, 4 out of memory, "
-    "130 interrupted.",
+    "130 interrupted, 143 terminated; --resume goes on with what ended early.",
     version_flags=[],
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
+app.meta.suppress_keyboard_interrupt = False  # it does not take this over from the app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    try:
-        return int(app.meta(arguments, exit_on_error=False, print_error=False) or 0)
-    except OutOfMemoryError as error:
-        print("xpnet:", error, file=sys.stderr)
-        return run.OUT_OF_MEMORY
-    except (CycloptsError, XpnetError) as error:
-        print("xpnet:", " ".join(str(error).split()), file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt:
-        print("xpnet: Interrupted; what the run had written by then is in its folder.", file=sys.stderr)
-        return run.INTERRUPTED
-    except MemoryError:
-        print("xpnet: This does not fit into memory; take smaller layers, batches or data.", file=sys.stderr)
-        return run.OUT_OF_MEMORY
+    interrupted = "Interrupted; what the run had written by then is in its folder."
+    return perform(app.meta, arguments, interrupted=interrupted)
 
 
 @app.meta.default
@@ -60,53 +49,67 @@ def _start(
     *options: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     recipe: Annotated[str | None, _START] = None,
     config: Annotated[Path | None, _START] = None,
+    resume: Annotated[str | None, _START] = None,
 ) -> int:
-    """Lay the command line's options over a recipe or a configuration, then train.
+    """Lay the command line's options over a recipe, a configuration or a run, then train.
 
     Args:
         recipe: Take the settings of a recipe, further options on top; "list" tells what there are.
         config: Take the settings of a run's config.toml, further options on top.
+        resume: Go on with the run in this folder from its last checkpoint; "auto" for that of --out, else the newest
+            of runs/NAME, and begins the run where there is none.
     """
-    if recipe is not None and config is not None:
-        raise XpnetError("recipe: got a recipe and a configuration, expected one of them; leave out the other.")
-    if recipe == "list":
+    if recipe == "list" and config is None:
         console.print_recipes(Console(), map(recipes.read, recipes.names()))
         return 0
-    settings: dict[str, Any] = {}
-    if recipe is not None:
-        settings = {"name": recipe, **recipes.read(recipe).settings}
-    elif config is not None:
-        settings = read_settings(config)
-    if settings.keys() & {"recipe", "config"}:
-        raise XpnetError(f"{config}: a configuration cannot start from a recipe or another one; leave that line out.")
-    if any(option.partition("=")[0] == "--epochs" for option in options):
-        settings.pop("steps", None)
-    app.config = (Dict(settings, source=str(config or f"recipe {recipe}")),)
-    try:
-        return int(app(options, exit_on_error=False, print_error=False))
-    finally:
-        app.config = ()
+    beginning = begin(recipe, config)
+    asked = lay_over(app, options, beginning).config
+    return _train(asked) if resume is None else _resume(resume, asked, options, beginning.settings)
+
+
+def _resume(resume: str, asked: Config, options: Sequence[str], settings: dict[str, Any]) -> int:
+    """Go on with a run that there is, if it is not finished; options and settings are laid over its own."""
+    path = folder.to_resume(resume, asked)
+    if path is None:
+        tell("there is no run to go on with yet; this one begins.")
+        return _train(asked)
+    with folder.RunFolder(path) as own:
+        past = resuming.look_back(own, tell)
+        own_settings = Beginning({**past.settings, **settings}, str(path / folder.CONFIG))
+        config = lay_over(app, options, own_settings).config
+        resuming.refuse_other_settings(config, past)
+        if not past.is_finished(config):
+            return _train(config, past)
+    if not config.quiet:
+        print(f"{path} is finished and left as it is; more --epochs would go on with it.")
+    if config.json:
+        print(json.dumps(past.result))
+    return 0
 
 
 @app.default
-def _train(settings: Config = Config()) -> int:  # noqa: B008 - frozen, and the defaults that --help shows
+def _settings(settings: Config = Config()) -> Config:  # noqa: B008 - frozen, and the defaults that --help shows
+    return settings
+
+
+def _train(settings: Config, past: resuming.Past | None = None) -> int:
     screen = Console(quiet=settings.quiet)
-    device = open_device(
-        settings.device, precision=settings.precision, eager=settings.eager, autotune=settings.autotune
-    )
+    device = open_device(settings)
     screen.print(f"device {device.description}", highlight=False)
+    if settings.deterministic:
+        screen.print(f"  (deterministic costs {cost_of_determinism(device)})", style="dim", soft_wrap=True)
     if settings.device == "auto" and device.name == "cpu":
         screen.print(f"  ({why_no_cuda()})", style="dim", highlight=False, markup=False, soft_wrap=True)
-    task = run.prepare(settings, device)
+    task = prepare(settings, device)
     if settings.gradcheck:
         return _check_gradients(screen, run.check_gradients(task), as_json=settings.json)
     watching = [console.Heading(screen, task), console.watch(screen)]
-    result = run.run(task, watching, preparing=console.preparing(screen))
+    result = run.run(task, watching, past=past, preparing=console.preparing(screen), tell=tell)
     console.print_result(screen, result)
     if settings.json:
         print(json.dumps(result.flat()))
     if result.problem:
-        print("xpnet:", result.problem, file=sys.stderr)
+        tell(result.problem)
     return result.status
 
 
@@ -118,7 +121,7 @@ def _check_gradients(screen: Console, agreements: list[Agreement], *, as_json: b
     if not wrong:
         return 0
     errors = ", ".join(f"{agreement.name} by {agreement.relative_error:.1e}" for agreement in wrong)
-    print(f"xpnet: gradients are off, expected at most {TOLERANCE:.0e}: {errors}.", file=sys.stderr)
+    tell(f"gradients are off, expected at most {TOLERANCE:.0e}: {errors}.")
     return WRONG_GRADIENT
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,15 +12,20 @@ from xpnet.callbacks import Callback, History
 from xpnet.data import Targets, check_samples, check_weights, encode_targets
 from xpnet.data.samples import Samples
 from xpnet.devices import Array
+from xpnet.dropout import dropout_rates
 from xpnet.errors import DataError, XpnetError, number, one_of, whole
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.memory import foresee
 from xpnet.network import MLP
 from xpnet.optimizers import Optimizer
-from xpnet.program import Evaluation, Workspace, dropout_rates
+from xpnet.program import Evaluation, Workspace
 from xpnet.schedules import Constant, Schedule
+from xpnet.signals import calling
 from xpnet.training import Interval, Training
+
+INTERRUPTED = "interrupted"
+"""Why a training ended that was stopped by Ctrl-C."""
 
 
 class Trainer:
@@ -54,7 +56,7 @@ class Trainer:
         early_stopping: Evaluations without improvement after which training ends; None for never.
         monitor: What has to improve: "val_accuracy", "val_loss", "train_loss", "val_mse", ...; None for the
             validation metric, or the training loss without a validation set.
-        keep: Which weights the network has in the end: "best" by `monitor`, or "last"; None for the best where there
+        final_weights: Which the network has in the end: "best" by `monitor`, or "last"; None for the best where there
             is a validation set.
         callbacks: Watch the training.
         seed: Of the order of the samples, of a validation split and of the units that are dropped.
@@ -90,7 +92,7 @@ class Trainer:
         eval_every: int | str = 1,
         early_stopping: int | None = None,
         monitor: str | None = None,
-        keep: str | None = None,
+        final_weights: str | None = None,
         callbacks: Sequence[Callback] = (),
         seed: int | np.random.SeedSequence = 0,
     ) -> None:
@@ -107,15 +109,15 @@ class Trainer:
             number("max_norm", max_norm, above=0)
         if not isinstance(seed, np.random.SeedSequence):
             whole("seed", seed, least=0)
-        if keep is not None:
-            one_of("keep", keep, ("best", "last"))
+        if final_weights is not None:
+            one_of("final_weights", final_weights, ("best", "last"))
         self.network, self.loss = network, _checked_loss(network.output, loss, huber_delta, label_smoothing)
         self.optimizer = optimizers.make(optimizer) if isinstance(optimizer, str) else optimizer
         self.schedule = schedule
         self.batch_size, self.epochs, self.steps, self.replacement = batch_size, epochs, steps, replacement
         self.l2, self.clip_norm, self.eval_every = number("l2", l2), clip_norm, Interval.of(eval_every)
         self.max_norm, self.dropout = max_norm, dropout_rates(dropout, len(network.activations))
-        self.early_stopping, self.monitor, self.keep = early_stopping, monitor, keep
+        self.early_stopping, self.monitor, self.final_weights = early_stopping, monitor, final_weights
         self.callbacks, self.seed = list(callbacks), seed
         self.step = self.total_steps = 0
         self.stopped = ""
@@ -137,7 +139,7 @@ class Trainer:
             validation: A pair (X, y) or triple (X, y, weights); or a fraction or number of samples to split off.
 
         Returns:
-            The history. The network has the weights that `keep` says.
+            The history. The network has the weights that `final_weights` says.
 
         Raises:
             DataError: The arrays do not fit each other or the network.
@@ -168,11 +170,11 @@ class Trainer:
         return training
 
     def run(self, training: Training) -> History:
-        """Train; Ctrl-C ends it after the present chunk of steps. The network then has the weights to keep."""
+        """Train; Ctrl-C ends it after the present chunk of steps. The network then has its final weights."""
         broken = True
         try:
             self.tell("on_start")
-            with _ctrl_c_calls(lambda: self.stop("interrupted")), self.network.device:
+            with calling(lambda: self.stop(INTERRUPTED), "SIGINT"), self.network.device:
                 training.run()
             broken = False
         finally:
@@ -228,12 +230,13 @@ class Trainer:
 
     def check_fit(self, x: Any, targets: Targets) -> None:
         """Raise DataError where samples, targets and the output of the network do not go together."""
-        inputs, units, output = self.network.sizes[0], self.network.sizes[-1], self.network.output
+        inputs, units, output = self.network.inputs, self.network.sizes[-1], self.network.output
         if x.shape[1] != inputs:
             raise DataError(
                 f"X: got samples of {x.shape[1]} values for a network with {inputs} inputs; "
                 "make its first size that of the samples."
             )
+        self.network.codes.check(x)
         if self.loss.name == "poisson":
             _check_counts(targets)
         if targets.task == "classification":
@@ -259,7 +262,9 @@ class Trainer:
     @property
     def metric(self) -> Metric:
         """What is reported beside the loss."""
-        return Metric.for_task(self.network.task or "classification", self.network.output)
+        network = self.network
+        scale = network.target_transform.scale
+        return Metric.for_task(network.task or "classification", network.output, target_scale=scale)
 
     def seeds(self) -> list[np.random.SeedSequence]:
         """Independent seeds: of the order, of the split, of dropout."""
@@ -294,22 +299,3 @@ def _check_counts(targets: Targets) -> None:
         raise DataError(
             f'y: got {targets.y.min():g} for the loss "poisson", expected counts, none negative; take another loss.'
         )
-
-
-@contextlib.contextmanager
-def _ctrl_c_calls(stop: Callable[[], None]) -> Iterator[None]:
-    """The first Ctrl-C calls `stop`, so that no step is broken off; a second one raises KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(signum: int, frame: Any) -> None:
-        signal.signal(signal.SIGINT, previous)
-        stop()
-
-    previous = signal.getsignal(signal.SIGINT) or signal.SIG_DFL  # None where it was not set from Python
-    signal.signal(signal.SIGINT, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, previous)

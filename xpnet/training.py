@@ -1,27 +1,34 @@
-"""One run of a trainer: the position in it, its rows of history, and the weights worth keeping."""
+"""One run of a trainer: the position in it and its rows of history."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from xpnet.callbacks import History, Row
 from xpnet.data.batches import Batches
+from xpnet.dropout import dropout_keys
 from xpnet.errors import DivergenceError, XpnetError
 from xpnet.feed import Feed
+from xpnet.keeper import Keeper
 from xpnet.memory import TRAINING_BLOCKS, foresee
-from xpnet.program import Chunk, Evaluation, Outcome, Program, Workspace, chunk_steps, dropout_keys
+from xpnet.program import Chunk, Evaluation, Outcome, Program, Workspace, chunk_steps
 from xpnet.schedules import Span
+from xpnet.snapshots import Snapshot
 
 if TYPE_CHECKING:
     from xpnet.data.samples import Samples
     from xpnet.devices import Array
     from xpnet.trainer import Trainer
+
+
+DONE, EARLY, DIVERGED = "done", "early stopping", "diverged"
+"""Why a training ended: nothing was left to train, the network had stopped improving, or a loss was no number."""
 
 
 @dataclass(frozen=True)
@@ -55,63 +62,17 @@ class _Sums:
     seconds: float = 0.0
 
 
-class Keeper:
-    """Copies of the network's state: the last good one, and the best by what the trainer monitors."""
+@dataclass(frozen=True)
+class _Position:
+    """Where in its samples a training is.
 
-    def __init__(self, trainer: Trainer, history: History, *, validated: bool) -> None:
-        self._trainer, self._history = trainer, history
-        self._monitor = trainer.monitor or (f"val_{history.metric}" if validated else "train_loss")
-        self._check_monitor(validated)
-        self._sign = 1 if self._monitor.endswith("accuracy") else -1
-        keep = trainer.keep or ("best" if validated or trainer.early_stopping else "last")
-        self._state = trainer.network.state
-        self._good = [array.copy() for array in self._state]
-        self._best = [array.copy() for array in self._state] if keep == "best" else None
-        self._record, self._waited = -np.inf, 0
+    Attributes:
+        generator: The state, before the present epoch was drawn, of what draws the order of samples.
+        taken: How many samples of that epoch have been trained on.
+    """
 
-    def offer(self, row: Row) -> None:
-        """Copy the present state if it is worth it."""
-        self._copy(self._state, to=self._good)
-        value = self._value(row)
-        if value is None:
-            return
-        if self._sign * value > self._record:  # never so for NaN
-            self._record, self._history.best, self._waited = self._sign * value, row, 0
-            if self._best is not None:
-                self._copy(self._state, to=self._best)
-        else:
-            self._waited += 1
-
-    @property
-    def patience_ended(self) -> bool:
-        """Whether there were as many rows without improvement as early stopping allows."""
-        patience = self._trainer.early_stopping
-        return patience is not None and self._waited >= patience
-
-    def restore(self, *, broken: bool) -> None:
-        """Give the network the state to keep: the best, else the last, else (broken) that of the last row."""
-        history = self._history
-        if self._best is not None and history.best is not None:
-            self._copy(self._best, to=self._state)
-        else:
-            history.best = history.rows[-1] if history.rows else None
-            if broken:
-                self._copy(self._good, to=self._state)
-
-    def _copy(self, arrays: Sequence[Array], *, to: Sequence[Array]) -> None:
-        for into, array in zip(to, arrays, strict=True):
-            self._trainer.network.k.xp.copyto(into, array)
-
-    def _value(self, row: Row) -> float | None:
-        value = row.named(self._history.metric)[self._monitor]
-        return None if value is None else float(value)
-
-    def _check_monitor(self, validated: bool) -> None:
-        metric = self._history.metric
-        known = ["train_loss", f"train_{metric}", *(["val_loss", f"val_{metric}"] if validated else [])]
-        if self._monitor not in known:
-            without = "" if validated else " (there is no validation set)"
-            raise XpnetError(f'monitor: got "{self._monitor}", expected one of {", ".join(known)}{without}.')
+    generator: dict[str, Any]
+    taken: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,12 +81,14 @@ class _Stretch:
 
     Attributes:
         first: The number of its first step.
+        end: Where the training is after it.
         lr: (steps,) learning rates.
         weights: (steps,) what the summed loss of each batch is divided by: its samples, or their weights.
     """
 
     chunk: Chunk
     first: int
+    end: _Position
     lr: np.ndarray
     weights: np.ndarray
 
@@ -173,15 +136,19 @@ class Training:
             if validation is None
             else Evaluation(network, trainer.loss.plain, metric, validation, feeds[-1], workspace)
         )
-        self._sums = _Sums()
+        self._sums, self._position = _Sums(), _Position(self.batches.generator, 0)
         self.first_penalty = self._penalty = trainer.penalty()
         self._lr = 0.0
 
     def run(self) -> None:
         """Chunk by chunk, until it is done or told to stop; each is made while the device works on the one before."""
         trainer, coming = self.trainer, self._stretches()
-        following = next(coming, None)
-        while following is not None and not trainer.stopped:
+        if self._sums.samples and self._row_is_due():  # this goes on where another was stopped before it came to that
+            self._end_row()
+        if self.ended:  # another process came so far, and perhaps not to writing all of it down
+            trainer.tell("on_safe_point")
+        following, stopped = next(coming, None), bool(trainer.stopped)
+        while following is not None and not stopped:
             stretch, following = following, None
 
             def make_following() -> Chunk | None:
@@ -192,24 +159,81 @@ class Training:
             start = time.perf_counter()
             outcome = self.program.run(stretch.chunk, make_following)
             self._take(stretch, outcome, time.perf_counter() - start)
+            if self._row_is_due() and not trainer.stopped:
+                self._end_row()
+            stopped = bool(trainer.stopped)  # a signal may come at any time; the last safe point must know of it
+            trainer.tell("on_safe_point")
         if self._sums.samples:  # stopped on the way: what is kept gets its row too
-            self._end_row()
-        done = trainer.step == self.span.total and trainer.stopped != "early stopping"
-        self.history.stopped = "done" if done else trainer.stopped
+            self._end_row(last=True)
+        done = trainer.step == self.span.total and trainer.stopped != EARLY
+        self.history.stopped = DONE if done else trainer.stopped
+
+    def snapshot(self) -> Snapshot:
+        """All that this training is, at a safe point, as copies on the host."""
+        program, trainer = self.program, self.trainer
+        return Snapshot(
+            arrays={
+                **{name: program.network.device.to_host(array) for name, array in self._arrays()},
+                **{f"history.{name}": array for name, array in self.history.arrays.items()},
+            },
+            facts={
+                "step": trainer.step,
+                "total": self.span.total,
+                "stopped": EARLY if trainer.stopped == EARLY else "",
+                "position": asdict(self._position),
+                "sums": asdict(self._sums),
+                "lr": self._lr,
+                "penalty": self._penalty,
+                "history": self.history.facts,
+                "keeper": self.keeper.facts,
+            },
+        )
+
+    def go_on(self, snapshot: Snapshot) -> None:
+        """Take over where a training of the same settings on the same samples was, which then goes on as that would.
+
+        Raises:
+            ValueError, LookupError, TypeError: This is not such a training's snapshot.
+        """
+        facts, trainer, device = snapshot.facts, self.trainer, self.program.network.device
+        for name, array in self._arrays():
+            host = snapshot.arrays[name]
+            if host.shape != array.shape or host.dtype != array.dtype:
+                raise ValueError(f"{name} is {host.dtype} {host.shape}, not {array.dtype} {array.shape}")
+            device.upload(host, out=array)
+        self.history.go_on(snapshot.part("history."), facts["history"])
+        self.keeper.go_on(facts["keeper"])
+        self._sums, self._position = _Sums(**facts["sums"]), _Position(**facts["position"])
+        self._lr, self._penalty = float(facts["lr"]), float(facts["penalty"])
+        self.batches.generator = self._position.generator
+        trainer.step, trainer.stopped = int(facts["step"]), str(facts["stopped"])
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.trainer.step == self.span.total or self.trainer.stopped == EARLY
+
+    def _arrays(self) -> Iterator[tuple[str, Array]]:
+        """All arrays of the device that outlive a step, by name."""
+        network = self.program.network
+        for what, state in {"network": network.state, "update": self.update.state, **self.keeper.arrays}.items():
+            for i, array in enumerate(state):
+                yield f"{what}.{i}", array
 
     def _stretches(self) -> Iterator[_Stretch]:
         """All chunks of the run."""
-        first = 0
+        first, taken = self.trainer.step, self._position.taken
         while first < self.span.total:
-            order = self.batches.epoch()
-            for start, stop in self._cuts(first):
-                stretch = self._stretch(order[start:stop], first)
+            generator, order = self.batches.generator, self.batches.epoch()
+            for start, stop in self._cuts(first, taken):
+                stretch = self._stretch(order[start:stop], first, _Position(generator, stop))
                 yield stretch
                 first += len(stretch.lr)
+            taken = 0
 
-    def _cuts(self, first: int) -> Iterator[tuple[int, int]]:
-        """Where the chunks of the epoch that begins with this step lie in its order; they end where a row does."""
-        size, every, start = self.batches.size, self.trainer.eval_every, 0
+    def _cuts(self, first: int, start: int = 0) -> Iterator[tuple[int, int]]:
+        """Where the chunks of an epoch, from this step and sample on, lie in its order; they end where a row does."""
+        size, every = self.batches.size, self.trainer.eval_every
         samples = min(self.batches.per_epoch * size, len(self.samples))
         while start < samples and first < self.span.total:
             steps = min(self.chunk, self.span.total - first)
@@ -220,14 +244,14 @@ class Training:
             first += -(-(stop - start) // size)
             start = stop
 
-    def _stretch(self, order: np.ndarray, first: int) -> _Stretch:
+    def _stretch(self, order: np.ndarray, first: int, end: _Position) -> _Stretch:
         trainer, weights = self.trainer, self._batch_weights(order)
         steps = np.arange(first, first + len(weights))
         lr = trainer.optimizer.lr * trainer.schedule(steps, self.span)
         table = self.update.table(steps, lr, np.full(len(steps), trainer.l2))
         drops, layers = self.program.workspace.drops, len(trainer.dropout)
         keys = dropout_keys(self._dropout_seed, layers, steps) if drops else None
-        return _Stretch(Chunk(order, table, keys), first, lr, weights)
+        return _Stretch(Chunk(order, table, keys), first, end, lr, weights)
 
     def _take(self, stretch: _Stretch, outcome: Outcome, elapsed: float) -> None:
         """Write down what came of a chunk."""
@@ -236,6 +260,7 @@ class Training:
         sums.seconds += elapsed
         self.history.seconds += elapsed
         trainer.step += len(stretch.lr)
+        self._position = stretch.end
         self.history.add_steps(outcome.losses / divisors, self.first_penalty if stretch.first == 0 else 0.0)
         self._check_finite(stretch, outcome)
         sums.loss += float(outcome.losses.sum(dtype=np.float64))
@@ -245,8 +270,6 @@ class Training:
         self.history.samples += samples
         self._lr, self._penalty = float(stretch.lr[-1]), trainer.penalty_of(outcome.weights_norm)
         trainer.tell("on_chunk")
-        if self._row_is_due():
-            self._end_row()
 
     def _batch_weights(self, order: np.ndarray) -> np.ndarray:
         """What each batch's summed loss is divided by: its samples, or their weights."""
@@ -260,19 +283,25 @@ class Training:
         at = every.left(step) == every.count if every.unit == "steps" else step % self.span.per_epoch == 0
         return at or step == self.span.total
 
-    def _end_row(self) -> None:
-        """A row of history; the validation set where it is due; the weights worth keeping."""
+    def _end_row(self, *, last: bool = False) -> None:
+        """A row of history; the validation set where it is due, or last; the weights worth keeping."""
         trainer, sums, every = self.trainer, self._sums, self.trainer.eval_every
         epoch = trainer.step / self.span.per_epoch
-        ended = trainer.step == self.span.total or trainer.stopped
-        due = bool(ended) or every.unit == "steps" or epoch % every.count == 0
+        due = last or trainer.step == self.span.total or every.unit == "steps" or epoch % every.count == 0
         weight = sums.weight or 1.0
         val_loss, val_metric = self.evaluation() if due and self.evaluation else (None, None)
+        if val_loss is not None and np.isnan(val_loss):
+            self.history.stopped = DIVERGED
+            raise DivergenceError(
+                f"The loss on the validation set became nan in epoch {np.ceil(epoch):g}, that on the training set is "
+                f"{sums.loss / weight:g}; the last good weights are kept: look for validation samples far from all "
+                "others."
+            )
         row = Row(
             epoch=epoch,
             step=trainer.step,
             train_loss=sums.loss / weight + self._penalty,
-            train_metric=sums.hits / weight,
+            train_metric=sums.hits / weight * trainer.metric.unit,
             val_loss=val_loss,
             val_metric=val_metric,
             lr=self._lr,
@@ -285,7 +314,7 @@ class Training:
         self.keeper.offer(row)
         trainer.tell("on_row", row)
         if self.keeper.patience_ended and not trainer.stopped:
-            trainer.stop("early stopping")
+            trainer.stop(EARLY)
 
     def _check_finite(self, stretch: _Stretch, outcome: Outcome) -> None:
         """Raise where a loss of this chunk, or a weight after it, is not finite."""
@@ -296,7 +325,7 @@ class Training:
         at = int(bad[0]) if len(bad) else len(losses) - 1
         what = f"The loss became {losses[at]:f}" if len(bad) else "The weights grew beyond all bounds"
         step = stretch.first + at + 1
-        self.history.stopped = "diverged"
+        self.history.stopped = DIVERGED
         raise DivergenceError(
             f"{what} in epoch {(step - 1) // self.span.per_epoch + 1}, step {step}, at a learning rate of "
             f"{stretch.lr[at]:g}; "

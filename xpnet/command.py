@@ -1,0 +1,45 @@
+"""What all commands share: how one is performed, and how its errors are told."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from cyclopts import CycloptsError
+
+from xpnet.errors import OutOfMemoryError, XpnetError, printable
+from xpnet.reporting.streams import steady
+
+BAD_INPUT, OUT_OF_MEMORY, INTERRUPTED = 2, 4, 130
+"""Exit statuses."""
+
+
+def perform(app: Callable[..., Any], arguments: Sequence[str] | None, *, interrupted: str = "Interrupted.") -> int:
+    """Run a command line's app; the exit status, with each error that a user can cause told in one sentence.
+
+    Args:
+        app: Of Cyclopts; what it returns is the status, None for 0.
+        arguments: None for those of the process.
+        interrupted: What to say at Ctrl-C.
+    """
+    with steady():
+        try:
+            return int(app(arguments, exit_on_error=False, print_error=False) or 0)
+        except OutOfMemoryError as error:
+            tell(str(error))
+            return OUT_OF_MEMORY
+        except (CycloptsError, XpnetError) as error:
+            tell(printable(" ".join(str(error).split())))
+            return BAD_INPUT
+        except KeyboardInterrupt:
+            tell(interrupted)
+            return INTERRUPTED
+        except MemoryError:
+            tell("This does not fit into memory; take smaller layers, batches or data.")
+            return OUT_OF_MEMORY
+
+
+def tell(sentence: str) -> None:
+    """The sentence on standard error."""
+    print("xpnet:", sentence, file=sys.stderr)
