@@ -1,0 +1,1 @@
+"""Input from strangers: named attacks, and a fuzzer for every reader."""
