@@ -321,6 +321,15 @@ inline T __shfl_down_sync(unsigned mask, T value, int distance, int = 32, int li
     return __shfl_sync(mask, value, lane + distance < 32 ? lane + distance : lane, 32, line);
 }
 
+inline unsigned __ballot_sync(unsigned, bool value, int line = __builtin_LINE()) {
+    const int me = cuda_on_cpu::thread_number(), turn = cuda_on_cpu::current->turn ^= 1;
+    cuda_on_cpu::lanes[turn][me] = value;
+    cuda_on_cpu::wait(cuda_on_cpu::State::at_warp, line);
+    unsigned votes = 0;
+    for (int i = 0; i < 32; i++) votes |= static_cast<unsigned>(cuda_on_cpu::lanes[turn][me / 32 * 32 + i]) << i;
+    return votes;
+}
+
 inline void __threadfence() {}
 
 inline unsigned atomicAdd(unsigned* address, unsigned value) {

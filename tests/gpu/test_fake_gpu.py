@@ -8,6 +8,7 @@ import pytest
 from emulated import CaptureError, Emulated
 from gpu.fake_cupy import fake_gpu
 from kernels.test_parity import CASES, SHAPES, assert_same_effects
+from test_checkpoint import SETTINGS, Collect, assert_same, ended, make
 from test_program import OPTIMIZERS, classes
 
 import xpnet
@@ -16,10 +17,11 @@ from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
 from xpnet.devices.cuda.device import Cuda
 from xpnet.devices.cuda.twins import TWINS, hidden
+from xpnet.dropout import dropout_keys
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.memory import SMALL
-from xpnet.program import Chunk, Evaluation, Program, Workspace, dropout_keys
+from xpnet.program import Chunk, Evaluation, Program, Workspace
 
 
 @functools.cache
@@ -82,7 +84,7 @@ def test_training_gives_what_the_cpu_gives(name, options):
 def test_regularized_training_gives_what_the_cpu_gives(name, hasty):
     """The last batch is partial; a network that predicts drops nothing and uses running statistics."""
     x, y = classes()
-    options = {"optimizer": OPTIMIZERS["nesterov"], "keep": "last", **REGULARIZED[name]}
+    options = {"optimizer": OPTIMIZERS["nesterov"], "final_weights": "last", **REGULARIZED[name]}
     _, history, network = train("numpy", x, y, **options)
     _, history_there, network_there = train(fake_gpu(hasty=hasty), x, y, **options)
     for there, here in zip(network_there.state, network.state, strict=True):
@@ -274,7 +276,7 @@ def test_an_epoch_waits_for_the_device_once():
     x, y = classes(400)
     gpu = fake_gpu()
     network = xpnet.MLP((9, 8, 3), device=gpu)
-    trainer = xpnet.Trainer(network, optimizer="sgd", batch_size=8, epochs=5, keep="last")
+    trainer = xpnet.Trainer(network, optimizer="sgd", batch_size=8, epochs=5, final_weights="last")
     network.task, network.classes = "classification", (0, 1, 2)
     training = trainer.prepare(Samples.of(x, y))
     before = gpu.xp.waits
@@ -351,6 +353,18 @@ def test_samples_that_do_not_fit_come_by_windows_with_the_same_bits(monkeypatch,
     np.testing.assert_array_equal(streamed, flat)
     np.testing.assert_array_equal(history_streamed.step_losses, history.step_losses)
     np.testing.assert_array_equal(history_streamed.column("val_loss"), history.column("val_loss"))
+
+
+@pytest.mark.parametrize("name", ["sgd", "nesterov", "adam", "batch norm", "bounds", "rows by steps", "sparse"])
+def test_what_goes_on_from_a_snapshot_ends_as_what_was_never_broken(name):
+    whole = make(device=fake_gpu(), **SETTINGS[name])
+    collected = Collect(whole)
+    whole.trainer.run(whole)
+    for snapshot in collected.snapshots[2::5]:
+        other = make(device=fake_gpu(hasty=True), **SETTINGS[name])
+        other.go_on(snapshot)
+        other.trainer.run(other)
+        assert_same(ended(other), ended(whole))
 
 
 def test_sparse_samples_and_labels_come_by_windows_too(monkeypatch):

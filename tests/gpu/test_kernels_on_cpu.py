@@ -139,6 +139,10 @@ NORM_SHAPES = ((1, 300, 1000), (1, 91, 91))
 GATHERS = covered({"gather", "gather_sparse"})
 GATHER_SHAPES = ((2000, 784, 1), (3, 1000, 1))
 
+EMBEDDINGS = covered({"embedding_forward", "embedding_backward"})
+EMBEDDING_SHAPES = ((500, 3, 8), (20, 300, 40), (130, 70, 1))
+"""Many samples a row of the table, many rows without any, more columns than a warp has lanes, and one."""
+
 RUNS = [
     (case, dtype, shape)
     for cases, dtypes, shapes in (
@@ -152,6 +156,7 @@ RUNS = [
         (LARGE, DTYPES[:1], LARGE_SHAPES),
         (NORMS, DTYPES, NORM_SHAPES),
         (GATHERS, DTYPES[:1], GATHER_SHAPES),
+        (EMBEDDINGS, DTYPES, EMBEDDING_SHAPES),
     )
     for case in cases
     for dtype in dtypes
@@ -220,14 +225,29 @@ def test_a_variance_survives_a_large_mean(shape):
         np.testing.assert_allclose(z, (exact - exact.mean(axis=axis, keepdims=True)) / deviation, atol=1e-3)
 
 
-@pytest.mark.parametrize("a_case", [*LARGE, *NORMS, *NORMALIZED], ids=lambda a_case: a_case.label)
-def test_results_are_the_same_bit_for_bit_in_whatever_order_blocks_run(a_case):
-    for shape in (
-        NORM_SHAPES[:1] if a_case in NORMS else NORMALIZED_SHAPES[1:3] if a_case in NORMALIZED else LARGE_SHAPES[1:5]
-    ):
+ORDERED = [
+    *((case, LARGE_SHAPES[1:5]) for case in LARGE),
+    *((case, NORM_SHAPES[:1]) for case in NORMS),
+    *((case, NORMALIZED_SHAPES[1:3]) for case in NORMALIZED),
+    *((case, EMBEDDING_SHAPES) for case in EMBEDDINGS),
+]
+
+
+@pytest.mark.parametrize(("a_case", "shapes"), [pytest.param(case, shapes, id=case.label) for case, shapes in ORDERED])
+def test_results_are_the_same_bit_for_bit_in_whatever_order_blocks_run(a_case, shapes):
+    for shape in shapes:
         results = [effects(device, kernels.on(device), a_case, "float32", shape) for device in (OnCpu(1), OnCpu(2))]
         for a, b in zip(*results, strict=True):
             np.testing.assert_array_equal(a, b)
+
+
+def test_no_code_of_a_larger_batch_before_counts():
+    device, rng = OnCpu(), np.random.default_rng(0)
+    k, table = kernels.on(device), device.empty((4, 3), np.float32)
+    codes, dy = device.asarray(rng.integers(0, 4, 64).astype(np.float32)), device.asarray(np.ones((64, 3), np.float32))
+    for count in (64, 40, 1):
+        k.embedding_backward(codes[:count], dy[:count], out=table)
+        np.testing.assert_array_equal(table[:, 0], np.bincount(codes[:count].astype(int), minlength=4))
 
 
 def test_counters_are_ready_for_the_next_launch():
@@ -285,6 +305,15 @@ def gathered_sparse(device: OnCpu, k: Any, out: Any, rng: Any) -> None:
     places, values = rng.integers(0, out.shape[1], (60, 1)).astype(np.int32), rng.normal(size=(60, 1))
     given = (device.asarray(places), device.asarray(values.astype(np.float32)))
     k.gather_sparse(*given, device.asarray(rng.integers(0, 60, len(out))), scale=0.3, out=out)
+
+
+def embedded(device: OnCpu, k: Any, out: Any, rng: Any, *, codes: Any = np.float32) -> None:
+    samples, table = rng.integers(-2, 43, (len(out), 3)).astype(codes), rng.normal(size=(40, out.shape[1]))
+    k.embedding_forward(device.asarray(samples)[:, 1], device.asarray(table.astype(np.float32)), out=out)
+
+
+def copied(device: OnCpu, k: Any, out: Any, rng: Any) -> None:
+    k.copy_columns(device.asarray(rng.normal(size=(len(out), out.shape[1] + 3)).astype(np.float32)), out=out)
 
 
 def lost(device: OnCpu, k: Any, out: Any, rng: Any, *, name: str, targets: Any = np.float32, **options: Any) -> None:
@@ -377,6 +406,9 @@ WRITERS = {
     "gather": gathered,
     "gather, float16": gathered_by_reference,
     "gather_sparse": gathered_sparse,
+    "embedding": embedded,
+    "embedding by the reference": partial(embedded, codes=np.float16),
+    "copy_columns": copied,
     "softmax, classes": partial(lost, name="softmax_cross_entropy", targets=np.int32),
     "softmax, long classes": partial(lost, name="softmax_cross_entropy", targets=np.int64),
     "softmax, classes by the reference": partial(lost, name="softmax_cross_entropy", targets=np.int16),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import test_checkpoint as resuming
 import test_program as program
 from gpu.test_kernels_on_cpu import (
     GATHER_SHAPES,
@@ -121,7 +122,7 @@ def test_a_replay_gives_the_bits_of_eager_launches(name, precision):
 def test_regularized_training_gives_what_the_cpu_gives(name, dtype):
     """The same masks; running means and variances, where there are any, show in the validation."""
     for optimizer in ("sgd", "adam"):
-        options = {"optimizer": OPTIMIZERS[optimizer], "dtype": dtype, "keep": "last", **REGULARIZED[name]}
+        options = {"optimizer": OPTIMIZERS[optimizer], "dtype": dtype, "final_weights": "last", **REGULARIZED[name]}
         (cpu, *_), (network, *_) = one, other = train("numpy", **options), train(gpu(), **options)
         assert_close_training(other, one, **(EXACT if dtype == "float64" else CLOSE))
         if dtype == "float64":
@@ -450,7 +451,7 @@ def test_an_epoch_waits_for_the_device_once(monkeypatch):
     x, y = digits()
     network = xpnet.MLP(SIZES, device=device)
     network.task, network.classes = "classification", tuple(range(SIZES[-1]))
-    trainer = xpnet.Trainer(network, optimizer="sgd", batch_size=BATCH, epochs=6, keep="last")
+    trainer = xpnet.Trainer(network, optimizer="sgd", batch_size=BATCH, epochs=6, final_weights="last")
     training = trainer.prepare(Samples.of(x, y.astype(np.int32)))
     receipts = []
     receipt = device.receipt
@@ -491,3 +492,15 @@ def test_odd_widths_and_batches_train_with_or_without_epilogues(sizes, activatio
 
     for precision, tolerance in (("fp32", 2e-3), ("tf32", 2e-2), ("bf16", 0.2)):
         np.testing.assert_allclose(losses(gpu(precision)), losses("numpy"), rtol=tolerance, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adam", "dropout", "batch norm", "bounds", "replacement", "sparse"])
+def test_what_goes_on_from_a_snapshot_ends_as_what_was_never_broken(name):
+    whole = resuming.make(device=gpu(), **resuming.SETTINGS[name])
+    collected = resuming.Collect(whole)
+    whole.trainer.run(whole)
+    for snapshot in collected.snapshots[2::5]:
+        other = resuming.make(device=gpu(), **resuming.SETTINGS[name])
+        other.go_on(snapshot)
+        other.trainer.run(other)
+        resuming.assert_same(resuming.ended(other), resuming.ended(whole))

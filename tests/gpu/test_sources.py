@@ -108,6 +108,14 @@ class Asking:
         for dtype, columns in ((np.float32, 8), (np.uint8, 8), (np.float32, 5), (np.uint8, 2), (np.uint8, 1)):
             self.k.gather(np.empty((50, columns), dtype), index, out=self.out(16, columns, dtype))
 
+    def embeddings(self) -> None:
+        for dtype in FLOATS:
+            samples, table = np.empty((16, 9), dtype), np.empty((50, 8), dtype)
+            for out in (dtype, BF16):
+                self.k.embedding_forward(samples[:, 8], table, out=self.out(16, 8, out))
+                self.k.copy_columns(samples, out=self.out(16, 8, out))
+            self.k.embedding_backward(samples[:, 8], samples[:, :8], out=table)
+
     def losses(self, sizes: tuple[tuple[int, int], ...], *, kinds: tuple[Any, ...] = FLOATS) -> None:
         for rows, columns in sizes:
             for dtype in kinds:
@@ -180,6 +188,7 @@ WIDE_FORMS = tuple((2, columns) for columns in (500, 700, 1000, 1500, 2000, 4000
 def asked() -> dict[str, set[str]]:
     asking = Asking()
     asking.gathers()
+    asking.embeddings()
     asking.losses(((128, 10), (2, 1000)))
     asking.losses((*FORMS, *WIDE_FORMS), kinds=(np.float32,))
     asking.sums()

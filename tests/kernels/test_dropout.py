@@ -5,8 +5,8 @@ import pytest
 
 import xpnet
 from xpnet import kernels
+from xpnet.dropout import dropout_keys
 from xpnet.kernels import ACTIVATIONS
-from xpnet.program import dropout_keys
 
 
 def bits(key, shape=(500, 300), device="numpy"):

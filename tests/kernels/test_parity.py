@@ -145,6 +145,12 @@ def affine_inputs(b: Bench, **alpha: float) -> None:
     b.k.affine_inputs(dz, w, out=b.out(b.rows, b.columns), **alpha)
 
 
+def affine_inputs_behind(b: Bench) -> None:
+    """Of the last half of the inputs."""
+    dz, w, first = b.given(b.normal(b.rows, b.units)), b.given(b.normal(b.columns, b.units)), b.columns // 2
+    b.k.affine_inputs(dz, w, first=first, out=b.out(b.rows, b.columns - first))
+
+
 def affine_weights(b: Bench) -> None:
     x, dz = b.given(b.normal(b.rows, b.columns)), b.given(b.normal(b.rows, b.units))
     b.k.affine_weights(x, dz, out=b.out(b.columns, b.units))
@@ -386,6 +392,28 @@ def gather_sparse(b: Bench, *, scale: str, shift: bool, dtype: Any) -> None:
     b.k.gather_sparse(b.given(places), b.given(values), index, scale=scale_by, shift=shift_by, out=out)
 
 
+def coded(b: Bench) -> Any:
+    """A column of codes for as many rows as there are columns, two of them beyond at either end."""
+    samples = b.normal(b.rows, 3)
+    samples[:, 1] = b.whole(b.columns + 4, b.rows) - 2
+    return b.given(samples)[:, 1]
+
+
+def copy_columns(b: Bench) -> None:
+    b.k.copy_columns(b.given(b.normal(b.rows, b.columns + 2)), out=b.changed(b.normal(b.rows, b.columns + 5))[:, 1:-4])
+
+
+def embedding_forward(b: Bench) -> None:
+    """Between other columns."""
+    out = b.changed(b.normal(b.rows, b.units + 5))[:, 2:-3]
+    b.k.embedding_forward(coded(b), b.given(b.normal(b.columns, b.units)), out=out)
+
+
+def embedding_backward(b: Bench) -> None:
+    dy = b.given(b.normal(b.rows, b.units + 5))[:, 2:-3]
+    b.k.embedding_backward(coded(b), dy, out=b.out(b.columns, b.units))
+
+
 # The table
 
 
@@ -420,6 +448,7 @@ CASES = [
     case("affine_forward"),
     case("affine_product"),
     *(case("affine_inputs", **o) for o in ({}, {"alpha": 1.25})),
+    case("affine_inputs", call=affine_inputs_behind),
     case("affine_weights"),
     *(
         case("affine_weights", call=affine_weights_step, alpha=-0.25, beta=beta, constant=constant)
@@ -515,6 +544,9 @@ CASES = [
         for scale, shift in (("none", False), ("number", False), ("columns", True))
         for dtype in (np.int32, np.int64)
     ),
+    case("copy_columns"),
+    case("embedding_forward"),
+    case("embedding_backward"),
 ]
 
 

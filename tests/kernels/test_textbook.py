@@ -169,6 +169,7 @@ CASES = [
     Case("softmax", "softmax", lambda rng: ([rng.normal(0, 2, (4, 5))], [])),
     Case("exp", "exp", lambda rng: ([rng.normal(size=(4, 5))], [])),
     *(norm_case(name, *shape) for name in NORMS for shape in ((3, 3), (7, 5))),
+    Case("embedding", "embedding", lambda rng: ([rng.normal(size=(4, 3))], [np.array([2, 0, 2, 3, 0])])),
     Case("dropout", "dropout", lambda rng: ([rng.normal(size=(4, 5))], []), {"key": 7, "rate": 0.4}),
     Case(
         "l2_penalty",

@@ -21,6 +21,7 @@ class Device:
         block_rows: Samples that go through a network at a time where no batch size says it.
         chunk_work: Multiply-adds that are done without a look at signals, about a second's.
         gathered_bytes: Samples that are gathered together, for several steps, up to this size.
+        threads: How many a large run is cut for; None where that is not a matter of this device.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Device:
     block_rows = 1024
     chunk_work = 2**36
     gathered_bytes = 0
+    threads: int | None = None
 
     def __init__(self, name: str, xp: Any, twins: Mapping[str, Callable[..., Any]] | None = None) -> None:
         self.name, self.xp, self.twins = name, xp, twins or {}

@@ -66,6 +66,11 @@ class Plain(Device):
         """out <- source[index]."""
         return np.take(source, index, axis=0, out=out, mode="clip")  # "raise" would go through a buffer
 
+    def run(self, step: Callable[[int], None], count: int) -> None:
+        """step(0), ..., step(count - 1), without NumPy's warnings, as in `capture`."""
+        with np.errstate(all="ignore"):
+            super().run(step, count)
+
     def capture(self, run: Callable[[int], None], count: int = 1, *, state: Sequence[Array] = ()) -> Callable[[], None]:
         """The runs themselves, without NumPy's warnings: as on a GPU, infinity and NaN are found in the results."""
         runs = super().capture(run, count)

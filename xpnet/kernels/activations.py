@@ -94,7 +94,8 @@ def silu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
     """y = z s with s = sigmoid(z); slope = s + y (1 - s). (Elfwing, Uchibe and Doya 2017, eq. 5 and 9.)"""
     xp, s = k.xp, k.like("silu", z)
     k.sigmoid(z, out=s)
-    xp.multiply(z, s, out=out)
+    xp.maximum(z, math.log(xp.finfo(z.dtype).tiny), out=out)  # below, s is no smaller, and y would not stay near 0
+    xp.multiply(out, s, out=out)
     if slope is not None:
         xp.subtract(1, s, out=slope)
         xp.multiply(slope, out, out=slope)
@@ -116,7 +117,8 @@ def gelu(k: Table, z: Array, *, out: Array, slope: Array | None = None) -> None:
     xp.multiply(c, factor, out=c)
     xp.multiply(c, 2 * SQRT_2_OVER_PI, out=c)
     k.sigmoid(c, out=c)  # (1 + tanh u) / 2 = sigmoid(2 u)
-    xp.multiply(z, c, out=out)
+    xp.maximum(z, -GELU_FLAT, out=out)  # below, c is no smaller, and y would not stay near 0
+    xp.multiply(out, c, out=out)
     if slope is None:
         return
     xp.multiply(square, 3 * GELU_CUBIC, out=square)

@@ -20,9 +20,12 @@ def affine_forward(k: Table, x: Array, w: Array, b: Array, *, out: Array) -> Non
     k.xp.add(out, b, out=out)
 
 
-def affine_inputs(k: Table, dz: Array, w: Array, *, alpha: float = 1.0, out: Array) -> None:
-    """dx = alpha dz w^T. dz: (B, O), w: (I, O), out: (B, I), which aliases neither."""
-    k.gemm(dz, w.T, out=out, alpha=alpha)
+def affine_inputs(k: Table, dz: Array, w: Array, *, alpha: float = 1.0, first: int = 0, out: Array) -> None:
+    """dx = alpha dz w^T, of the inputs from number `first` on.
+
+    dz: (B, O), w: (I, O), out: (B, I - first), which aliases neither.
+    """
+    k.gemm(dz, w[first:].T, out=out, alpha=alpha)
 
 
 def affine_weights(k: Table, x: Array, dz: Array, *, out: Array, alpha: Any = 1.0, beta: Any = 0.0) -> None:

@@ -271,10 +271,12 @@ def _weigh(
     factor: Any = scale / rows
     if weights is not None:
         column, total = weights[:, None], k.scratch("weight sum", (1, 1), dz.dtype)
+        nothing = k.scratch("weight nothing", (1, 1), bool)
         factor = k.scratch("weight factor", (rows, 1), dz.dtype)
         xp.multiply(values, column, out=values)
         xp.sum(column, axis=0, keepdims=True, out=total)
-        xp.maximum(total, xp.finfo(dz.dtype).tiny, out=total)  # a batch of weightless samples changes nothing
+        xp.equal(total, 0, out=nothing)  # a batch of weightless samples changes nothing
+        xp.copyto(total, math.inf, where=nothing)
         xp.divide(column, total, out=factor)
         xp.multiply(factor, scale, out=factor)
     xp.sum(values, out=loss)

@@ -34,8 +34,8 @@ def batch_norm(
     """y = gain hat + shift with hat = (z - mean_B) inverse, by the mean and variance of each column over the batch.
 
     z, hat, out: (B, O), of which hat and out may be z but not each other; gain, shift: (O,); inverse: (1, O). The
-    running mean and variance (O,) move by a tenth towards the batch's, the variance in its unbiased form. (Ioffe and
-    Szegedy 2015, algorithm 1.)
+    running mean and variance (O,) move by a tenth towards the batch's, the variance in its unbiased form, which a batch
+    of one sample has not: the running variance stays. (Ioffe and Szegedy 2015, algorithm 1.)
     """
     xp, rows = k.xp, len(z)
     moved, square = k.like("batch_norm", mean), k.like("batch_norm square", z)
@@ -44,8 +44,9 @@ def batch_norm(
     _approach(k, mean, moved)
     xp.multiply(hat, hat, out=square)
     xp.mean(square, axis=0, keepdims=True, out=inverse)
-    xp.multiply(inverse[0], rows / max(rows - 1, 1), out=moved)
-    _approach(k, variance, moved)
+    if rows > 1:
+        xp.multiply(inverse[0], rows / (rows - 1), out=moved)
+        _approach(k, variance, moved)
     _invert(k, inverse)
     xp.multiply(hat, inverse, out=hat)
     xp.multiply(hat, gain, out=out)
@@ -134,7 +135,8 @@ def _approach(k: Table, running: Array, now: Array) -> None:
 
 
 def _invert(k: Table, variance: Array) -> None:
-    """variance <- 1 / sqrt(variance + EPS)."""
+    """variance <- 1 / sqrt(variance + EPS), and NaN for infinity: what overflowed must not pass for no signal."""
+    root = k.like("inverse root", variance)
     k.xp.add(variance, EPS, out=variance)
-    k.xp.sqrt(variance, out=variance)
-    k.xp.divide(1, variance, out=variance)
+    k.xp.sqrt(variance, out=root)
+    k.xp.divide(root, variance, out=variance)

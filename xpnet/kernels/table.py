@@ -11,7 +11,18 @@ from typing import Any
 import numpy as np
 
 from xpnet.devices import Array, Device
-from xpnet.kernels import activations, affine, dropout, gather, hidden, losses, metrics, normalization, updates
+from xpnet.kernels import (
+    activations,
+    affine,
+    dropout,
+    embedding,
+    gather,
+    hidden,
+    losses,
+    metrics,
+    normalization,
+    updates,
+)
 
 
 def _kernels(module: ModuleType) -> dict[str, Callable[..., Any]]:
@@ -25,7 +36,7 @@ def _kernels(module: ModuleType) -> dict[str, Callable[..., Any]]:
 
 REFERENCE: dict[str, Callable[..., Any]] = {
     name: function
-    for module in (affine, activations, hidden, normalization, dropout, losses, metrics, updates, gather)
+    for module in (affine, activations, hidden, normalization, dropout, losses, metrics, updates, gather, embedding)
     for name, function in _kernels(module).items()
 }
 

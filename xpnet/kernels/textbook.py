@@ -42,6 +42,22 @@ def affine_backward(dz: Array, x: Array, w: Array, b: Array) -> tuple[Array, Arr
     return dx.reshape(x.shape), dw, db
 
 
+def embedding_forward(table: Array, codes: Array, *, out: Array | None = None) -> Array:
+    """y = table[codes], of a code beyond the table its nearest row. table: (R, W), codes: (B,); returns (B, W)."""
+    k, (table, codes) = _prepare(table, codes)
+    out = k.device.empty((len(codes), table.shape[1]), table.dtype) if out is None else out
+    k.embedding_forward(codes, table, out=out)
+    return out
+
+
+def embedding_backward(dy: Array, table: Array, codes: Array) -> Array:
+    """dtable: (R, W), in each row the sum of the rows of dy with its code; codes have no gradient. dy: (B, W)."""
+    k, (dy, table, codes) = _prepare(dy, table, codes)
+    out = k.device.empty(table.shape, dy.dtype)
+    k.embedding_backward(codes, dy, out=out)
+    return out
+
+
 def dropout_forward(y: Array, *, key: int, rate: float, out: Array | None = None) -> Array:
     """y m / (1 - rate), m_ij = 1 with probability 1 - rate, else 0, by the key alone. y: (B, O); `out` may be y."""
     k, (y,) = _prepare(y)
@@ -243,6 +259,8 @@ __all__ = [
     "batch_norm_forward",
     "dropout_backward",
     "dropout_forward",
+    "embedding_backward",
+    "embedding_forward",
     "exp_backward",
     "exp_forward",
     "l2_penalty_backward",

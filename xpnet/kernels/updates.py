@@ -145,13 +145,19 @@ def max_norm(k: Table, w: Array, *, limit: float) -> None:
 
     (Srivastava et al. 2014, section 5.1.)
     """
-    xp, square, factor = k.xp, k.like("max_norm", w), k.scratch("max_norm factor", (w.shape[1],), w.dtype)
-    xp.multiply(w, w, out=square)
-    xp.sum(square, axis=0, out=factor)
-    xp.sqrt(factor, out=factor)
-    xp.maximum(factor, limit, out=factor)
-    xp.divide(limit, factor, out=factor)
-    xp.multiply(w, factor, out=w)
+    xp, square = k.xp, k.like("max_norm", w)
+    unit, norm = (k.scratch(f"max_norm {what}", (w.shape[1],), w.dtype) for what in ("unit", "norm"))
+    xp.absolute(w, out=square)
+    xp.max(square, axis=0, out=unit)
+    xp.maximum(unit, limit, out=unit)
+    xp.divide(w, unit, out=square)  # in units that large, squares do not overflow
+    xp.multiply(square, square, out=square)
+    xp.sum(square, axis=0, out=norm)
+    xp.sqrt(norm, out=norm)
+    xp.divide(limit, unit, out=unit)
+    xp.maximum(norm, unit, out=norm)
+    xp.divide(unit, norm, out=norm)
+    xp.multiply(w, norm, out=w)
 
 
 def squared_norm(k: Table, x: Array, *, out: Array) -> None:
@@ -163,11 +169,19 @@ def squared_norm(k: Table, x: Array, *, out: Array) -> None:
 
 def clip_scale(k: Table, g: Array, *, limit: float, out: Array) -> None:
     """out: () <- min(1, limit / (|g| + 1e-6)): the factor that bounds the gradient's norm. (As in PyTorch.)"""
-    k.squared_norm(g, out=out)
-    k.xp.sqrt(out, out=out)
-    k.xp.add(out, 1e-6, out=out)
-    k.xp.divide(limit, out, out=out)
-    k.xp.minimum(out, 1, out=out)
+    xp, scaled = k.xp, k.like("clip_scale", g)
+    unit, least = (k.scratch(f"clip_scale {what}", (), g.dtype) for what in ("unit", "least"))
+    xp.absolute(g, out=scaled)
+    xp.max(scaled, out=unit)
+    xp.maximum(unit, 1, out=unit)
+    xp.divide(g, unit, out=scaled)  # in units that large, squares do not overflow
+    k.squared_norm(scaled, out=out)
+    xp.sqrt(out, out=out)
+    xp.divide(1e-6, unit, out=least)
+    xp.add(out, least, out=out)
+    xp.divide(limit, out, out=out)
+    xp.divide(out, unit, out=out)
+    xp.minimum(out, 1, out=out)
 
 
 def _direction(k: Table, w: Array, g: Array, *, l2: Array | None, clip: Array | None) -> Array:

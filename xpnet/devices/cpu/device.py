@@ -70,6 +70,8 @@ class Cpu(Plain):
             may use at the most.
     """
 
+    threads: int
+
     def __init__(self) -> None:
         super().__init__("cpu", TWINS)
         self.threads = min(cpu_count(), MOST_THREADS, *(library.get_num_threads() or 1 for library in _libraries()))

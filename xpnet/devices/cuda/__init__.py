@@ -19,7 +19,14 @@ PACKAGES = {"CuPy": ("cupy-cuda13x", "cupy-cuda12x", "cupy"), "nvmath": ("nvmath
 """By the names of what they bring, the packages that may have brought it."""
 
 
-def open_device(index: int, *, precision: str = "fp32", eager: bool = False, autotune: str | None = None) -> Device:
+def open_device(
+    index: int,
+    *,
+    precision: str = "fp32",
+    eager: bool = False,
+    autotune: str | None = None,
+    deterministic: bool = False,
+) -> Device:
     """The GPU of that index, proved by a small computation; see `xpnet.device` for the options.
 
     Raises:
@@ -35,7 +42,8 @@ def open_device(index: int, *, precision: str = "fp32", eager: bool = False, aut
     try:
         cublaslt = _import_cublaslt()
     except DeviceError:
-        if eager and precision == "fp32" and autotune is None:  # CuPy's own products do, where nothing is recorded
+        simple = eager and precision == "fp32" and autotune is None and not deterministic
+        if simple:  # CuPy's own products do, where nothing is recorded and nobody relies on their bits
             return arrays_of(cupy, index)
         raise
 

@@ -133,11 +133,11 @@ def _softplus(real: Any) -> Callable[[Any], Any]:
 
 
 def _silu(real: Any) -> Callable[[Any], Any]:
-    one, sigmoid = real(1), njit(**OPTIONS)(_sigmoid(real))
+    one, least, sigmoid = real(1), real(math.log(np.finfo(real).tiny)), njit(**OPTIONS)(_sigmoid(real))
 
     def silu(z):
         s = sigmoid(z)[0]
-        y = z * s
+        y = (least if z < least else z) * s
         return y, s + y * (one - s)
 
     return silu
@@ -151,7 +151,7 @@ def _gelu(real: Any) -> Callable[[Any], Any]:
         within = flat if z > flat else (-flat if z < -flat else z)
         bend = cubic * within * within
         c = sigmoid(twice * within * (one + bend))[0]
-        y = z * c
+        y = (-flat if z < -flat else z) * c
         return y, c + y * (one - c) * (twice * (one + three * bend))
 
     return gelu

@@ -44,4 +44,5 @@ def constant(value: Any, dtype: np.dtype) -> np.ndarray:
 
 @cache
 def _constant(value: float, dtype: np.dtype) -> np.ndarray:
-    return np.asarray(value, dtype)
+    with np.errstate(over="ignore"):  # as where the references take it
+        return np.asarray(value, dtype)

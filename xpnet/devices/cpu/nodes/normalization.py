@@ -24,6 +24,13 @@ def approach(running, now, kind):
     return running + kind(MOMENTUM) * (now - running)
 
 
+@njit(inline="always")
+def inverse_of(variance, kind):
+    """1 / sqrt(variance + EPS), and NaN for infinity, as in the reference."""
+    padded = variance + kind(EPS)
+    return math.sqrt(padded) / padded
+
+
 def sums_by_column(kind):
     """sums[part] <- the sum of z by columns over the part's rows. Words: z, sums."""
 
@@ -77,10 +84,11 @@ def normalized(kind):
         sum_rows(squares, factors)
         for j in range(factors.shape[0]):
             square = factors[j]
-            factors[j] = kind(1) / math.sqrt(square / kind(rows) + kind(EPS))
+            factors[j] = inverse_of(square / kind(rows), kind)
             if part == 0:
                 mean[j] = approach(mean[j], center[j], kind)
-                variance[j] = approach(variance[j], square / kind(max(rows - 1, 1)), kind)
+                if rows > 1:
+                    variance[j] = approach(variance[j], square / kind(rows - 1), kind)
                 inverse[j] = factors[j]
         for i in range(hat.shape[0]):
             row, y_row = hat[i], y[i]
@@ -100,7 +108,7 @@ def batch_norm_inference(kind):
         mean, variance = vector(arguments, 7, kind), vector(arguments, 9, kind)
         factors = matrix(arguments, 14, kind)[part]
         for j in range(factors.shape[0]):
-            factors[j] = gain[j] / math.sqrt(variance[j] + kind(EPS))
+            factors[j] = gain[j] * inverse_of(variance[j], kind)
         for i in range(y.shape[0]):
             row = y[i]
             taken_over(z[i], row)
@@ -168,7 +176,7 @@ def layer_norm(kind):
             for j in range(row.shape[0]):
                 row[j] -= mean
                 squares += row[j] * row[j]
-            factor = kind(1) / math.sqrt(squares * of_units + kind(EPS))
+            factor = inverse_of(squares * of_units, kind)
             inverse[i, 0] = factor
             for j in range(row.shape[0]):
                 row[j] *= factor

@@ -9,6 +9,9 @@ from numba import types
 from xpnet.devices.cpu.native import matrix, number, vector
 from xpnet.devices.cpu.nodes.parts import rows_part, sum_rows, vector_part
 
+SHRINKING = {types.float32: 2.0**-80, types.float64: 2.0**-640}
+"""Brings numbers whose squares overflow to where they do not."""
+
 
 def sgd_update(kind):
     """w <- w - lr g. Words: w, g, lr."""
@@ -179,40 +182,81 @@ def squared_norm(kind):
     return node
 
 
-def clip_factor(kind):
-    """scale <- min(1, limit / (sqrt(scale) + 1e-6)), from the square of a norm. Words: scale, limit."""
+def squared_norms(kind):
+    """sums[part] <- the sum of x^2 over the part, and that of shrunk x. Words: x, sums."""
+    shrinking = SHRINKING[types.float64]
+
+    def node_of_float32(arguments, part, parts):  # no sum of their squares is too large for float64
+        x, sums = vector_part(arguments, 0, kind, part, parts), matrix(arguments, 2, types.float64)
+        total = 0.0
+        for i in range(x.shape[0]):
+            value = types.float64(x[i])
+            total += value * value
+        sums[part, 0] = sums[part, 1] = total
+
+    if kind == types.float32:
+        return node_of_float32
 
     def node(arguments, part, parts):
-        scale, limit = vector(arguments, 0, kind), number(arguments, 2, kind)
-        factor = limit / (math.sqrt(scale[0]) + kind(1e-6))
-        scale[0] = kind(1) if factor > 1 else factor
+        x, sums = vector_part(arguments, 0, kind, part, parts), matrix(arguments, 2, types.float64)
+        total, shrunk = 0.0, 0.0
+        for i in range(x.shape[0]):
+            value = types.float64(x[i])
+            total += value * value
+            value *= shrinking
+            shrunk += value * value
+        sums[part, 0], sums[part, 1] = total, shrunk
+
+    return node
+
+
+def clip_factor(kind):
+    """scale <- min(1, limit / (norm + 1e-6)), by the parts' sums of squares. Words: sums, scale, limit."""
+    shrinking = SHRINKING[types.float64]
+
+    def node(arguments, part, parts):
+        sums, scale = matrix(arguments, 0, types.float64), vector(arguments, 3, kind)
+        limit, total, shrunk = types.float64(number(arguments, 5, kind)), 0.0, 0.0
+        for i in range(sums.shape[0]):
+            total += sums[i, 0]
+            shrunk += sums[i, 1]
+        small, large = limit / (math.sqrt(total) + 1e-6), limit / math.sqrt(shrunk) * shrinking
+        factor = small if total < math.inf else large  # NaN where that is
+        scale[0] = kind(1) if factor > 1 else kind(factor)
 
     return node
 
 
 def squares_by_column(kind):
-    """sums[part] <- the sum of w^2 by columns over the part's rows. Words: w, sums."""
+    """sums[part] <- the sums of w^2 by columns over the part's rows, then those of shrunk w. Words: w, sums."""
+    shrinking = SHRINKING[kind]
 
     def node(arguments, part, parts):
         w, sums = rows_part(arguments, 0, kind, part, parts), matrix(arguments, 3, kind)[part]
         sums[:] = kind(0)
+        columns = w.shape[1]
+        squares, shrunk = sums[:columns], sums[columns:]
         for row in w:
-            for j in range(row.shape[0]):
-                sums[j] += row[j] * row[j]
+            for j in range(columns):
+                value = row[j]
+                squares[j] += value * value
+                value *= kind(shrinking)
+                shrunk[j] += value * value
 
     return node
 
 
 def bounded_columns(kind):
     """w_j <- w_j min(1, limit / |w_j|) for columns j, from their parts' squares. Words: w, sums, factors, limit."""
+    shrinking = SHRINKING[kind]
 
     def node(arguments, part, parts):
         w, sums = rows_part(arguments, 0, kind, part, parts), matrix(arguments, 3, kind)
         factors, limit = matrix(arguments, 6, kind)[part], number(arguments, 9, kind)
         sum_rows(sums, factors)
-        for j in range(factors.shape[0]):
-            norm = math.sqrt(factors[j])
-            factors[j] = limit / (limit if norm < limit else norm)
+        for j in range(w.shape[1]):
+            norm, large = math.sqrt(factors[j]), limit / math.sqrt(factors[w.shape[1] + j]) * kind(shrinking)
+            factors[j] = limit / (limit if norm < limit else norm) if norm < math.inf else large  # NaN where that is
         for row in w:
             for j in range(row.shape[0]):
                 row[j] *= factors[j]

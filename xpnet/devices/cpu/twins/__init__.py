@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xpnet.devices.cpu.twins import activations, dropout, gathers, layers, losses, metrics, normalization, updates
+from xpnet.devices.cpu.twins import (
+    activations,
+    dropout,
+    embedding,
+    gathers,
+    layers,
+    losses,
+    metrics,
+    normalization,
+    updates,
+)
 
 TWINS: dict[str, Callable[..., Any]] = {
     twin.__name__: twin
@@ -52,6 +62,9 @@ TWINS: dict[str, Callable[..., Any]] = {
         metrics.squared_errors,
         gathers.gather,
         gathers.gather_sparse,
+        embedding.copy_columns,
+        embedding.embedding_forward,
+        embedding.embedding_backward,
         updates.sgd_update,
         updates.momentum_update,
         updates.nesterov_update,

@@ -75,9 +75,9 @@ def affine_product(k: Table, x: Array, w: Array, *, out: Array) -> None:
     k.gemm(x, w, out=out)
 
 
-def affine_inputs(k: Table, dz: Array, w: Array, *, alpha: float = 1.0, out: Array) -> None:
+def affine_inputs(k: Table, dz: Array, w: Array, *, alpha: float = 1.0, first: int = 0, out: Array) -> None:
     """The product."""
-    k.gemm(dz, w.T, out=out, alpha=alpha)
+    k.gemm(dz, w[first:].T, out=out, alpha=alpha)
 
 
 def affine_weights(k: Table, x: Array, dz: Array, *, out: Array, alpha: Any = 1.0, beta: Any = 0.0) -> None:

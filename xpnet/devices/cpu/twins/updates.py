@@ -106,15 +106,17 @@ def squared_norm(k: Table, x: Array, *, out: Array) -> None:
 
 
 def clip_scale(k: Table, g: Array, *, limit: float, out: Array) -> None:
-    """The norm, then the factor."""
-    k.squared_norm(g, out=out)
-    k.device.do(updates.clip_factor, out.reshape(1), constant(limit, out.dtype), kinds=(out.dtype,))
+    """The squares, then the factor."""
+    parts = k.device.parts(numbers=g.size)
+    sums = totals_of_parts(k, parts)
+    k.device.do(updates.squared_norms, g, sums, kinds=(g.dtype,), parts=parts)
+    k.device.do(updates.clip_factor, sums, out.reshape(1), constant(limit, out.dtype), kinds=(out.dtype,))
 
 
 def max_norm(k: Table, w: Array, *, limit: float) -> None:
     """The squares by columns, then the factors."""
     parts, kinds = k.device.parts(numbers=2 * w.size), (w.dtype,)
-    sums, factors = (k.scratch(f"max_norm {what}", (parts, w.shape[1]), w.dtype) for what in ("sums", "factors"))
+    sums, factors = (k.scratch(f"max_norm {what}", (parts, 2 * w.shape[1]), w.dtype) for what in ("sums", "factors"))
     k.device.do(updates.squares_by_column, w, sums, kinds=kinds, parts=parts)
     k.device.do(updates.bounded_columns, w, sums, factors, constant(limit, w.dtype), kinds=kinds, parts=parts)
 

@@ -67,6 +67,18 @@ __device__ inline float infinity() {
     return __uint_as_float(0x7f800000u);
 }
 
+// Brings numbers whose squares overflow to where they do not
+template <typename Real>
+struct Shrinking;
+template <>
+struct Shrinking<float> {
+    static constexpr float value = 8.271806125530277e-25f;  // 2^-80
+};
+template <>
+struct Shrinking<double> {
+    static constexpr double value = 2.191809349008403e-193;  // 2^-640
+};
+
 // N numbers side by side, loaded and stored at once
 
 template <typename T, int N>

@@ -31,7 +31,7 @@ __device__ inline void over_rows(const Batch<Z, T>& b, const Loss& loss) {
         total = 0;
         for (int r = threadIdx.x; r < b.rows; r += blockDim.x) total += b.weights[r];
         total = over_block<Sum>(total);
-        if (total < SmallestNormal<Z>::value) total = SmallestNormal<Z>::value;
+        if (total == 0) total = infinity();
     }
     Z sums[Entries] = {}, value = 0, right = 0;
     for (int first = blockIdx.x * groups; first < b.rows; first += gridDim.x * groups) {

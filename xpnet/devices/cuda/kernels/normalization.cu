@@ -12,9 +12,11 @@ struct Constants {
     static constexpr Z EPS = Z(1e-5), MOMENTUM = Z(0.1);
 };
 
+// 1 / sqrt(variance + EPS), and NaN for infinity
 template <typename Z>
 __device__ inline Z inverse_of(Z variance) {
-    return 1 / sqrt(variance + Constants<Z>::EPS);
+    variance += Constants<Z>::EPS;
+    return sqrt(variance) / variance;
 }
 
 // The column of a thread, and its rows: from `first` below `stop`, `step` apart. A block has `size` rows, from `start`.
@@ -82,7 +84,7 @@ __global__ void __launch_bounds__(LARGEST_BLOCK)
     if (writes) {
         inverse[c] = scale;
         mean[c] += Constants<Z>::MOMENTUM * (centre - mean[c]);
-        variance[c] += Constants<Z>::MOMENTUM * (now * (Z(rows) / Z(Largest::of(rows - 1, 1))) - variance[c]);
+        if (rows > 1) variance[c] += Constants<Z>::MOMENTUM * (now * (Z(rows) / Z(rows - 1)) - variance[c]);
         if (gridDim.y > 1) partials[c] = centre;
     }
     if (gridDim.y > 1) return;

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from xpnet.devices.cuda.twins import dropout, gathers, hidden, losses, normalization, sums
+from xpnet.devices.cuda.twins import dropout, embedding, gathers, hidden, losses, normalization, sums
 
 TWINS: dict[str, Callable[..., Any]] = {
-    twin.__name__: twin for module in (gathers, hidden, normalization, dropout, losses, sums) for twin in module.TWINS
+    twin.__name__: twin
+    for module in (gathers, embedding, hidden, normalization, dropout, losses, sums)
+    for twin in module.TWINS
 }

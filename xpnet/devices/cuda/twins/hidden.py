@@ -71,9 +71,9 @@ def affine_product(k: Any, x: Array, w: Array, *, out: Array) -> None:
     k.gemm(x, _operand(k, w, x, anew=True), out=out)
 
 
-def affine_inputs(k: Any, dz: Array, w: Array, *, alpha: float = 1.0, out: Array) -> None:
+def affine_inputs(k: Any, dz: Array, w: Array, *, alpha: float = 1.0, first: int = 0, out: Array) -> None:
     """dx = alpha dz w^T, with w as a forward product has read it before."""
-    k.gemm(dz, _operand(k, w, dz, anew=False).T, out=out, alpha=alpha)
+    k.gemm(dz, _operand(k, w, dz, anew=False)[first:].T, out=out, alpha=alpha)
 
 
 def hidden_aux(

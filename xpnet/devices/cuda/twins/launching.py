@@ -150,6 +150,6 @@ def launch(k: Table, file: str, kernel: str, blocks: int, threads: int, args: tu
     k.device.kernel(file, kernel)((blocks,), (threads,), args, shared_mem=shared)
 
 
-def sum_memory(k: Table, blocks: int, dtype: np.dtype) -> tuple[Any, Any]:
-    """Partial sums and counters of blocks that add up one number."""
-    return k.scratch("partial sums", (blocks,), dtype), zeroed_counters(k, "sums", 2)
+def sum_memory(k: Table, blocks: int, dtype: np.dtype, *, sums: int = 1) -> tuple[Any, Any]:
+    """Partial sums and counters of blocks that add up one number, or several."""
+    return k.scratch("partial sums", (sums * blocks,), dtype), zeroed_counters(k, "sums", 2)

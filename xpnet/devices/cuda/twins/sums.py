@@ -98,7 +98,7 @@ def _norm(k: Table, name: str, x: Array, numbers: tuple[Any, ...], out: Array) -
     one = x.size <= ONE_BLOCK
     threads = min(LARGEST_BLOCK, whole_warps(x.size)) if one else THREADS
     blocks = 1 if one else min(BLOCKS, blocks_of(x.size, 4 * threads))
-    args: tuple[Any, ...] = (x, np.int64(x.size), *numbers, out, *sum_memory(k, blocks, x.dtype))
+    args: tuple[Any, ...] = (x, np.int64(x.size), *numbers, out, *sum_memory(k, blocks, x.dtype, sums=2))
     launch(k, "norm.cu", f"{name}<{REALS[x.dtype]}>", blocks, threads, args)
 
 
