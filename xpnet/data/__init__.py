@@ -12,7 +12,7 @@ from xpnet.data.cifar import read_cifar10
 from xpnet.data.dataset import Dataset
 from xpnet.data.download import locate
 from xpnet.data.idx import read_idx_set
-from xpnet.data.transform import InputTransform
+from xpnet.data.transform import InputTransform, TargetTransform
 from xpnet.errors import DataError
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Dataset",
     "InputTransform",
     "Label",
+    "TargetTransform",
     "Targets",
     "check_samples",
     "check_weights",

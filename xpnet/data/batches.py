@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 
@@ -15,6 +17,15 @@ class Batches:
         self._rows, self._replacement, self._rng = rows, replacement, rng
         self.size = min(batch, len(rows))
         self.per_epoch = max(1, len(rows) // self.size) if replacement else -(-len(rows) // self.size)
+
+    @property
+    def generator(self) -> dict[str, Any]:
+        """The state of what draws the orders, in numbers and names; settable."""
+        return dict(self._rng.bit_generator.state)
+
+    @generator.setter
+    def generator(self, state: dict[str, Any]) -> None:
+        self._rng.bit_generator.state = state
 
     def epoch(self) -> np.ndarray:
         """The row numbers of the next epoch, batch after batch."""

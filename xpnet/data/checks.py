@@ -19,10 +19,17 @@ Label = str | int | bool
 
 Task = Literal["classification", "multilabel", "regression"]
 TASKS: tuple[Task, ...] = get_args(Task)
+_WEIGHTS_EXPONENT = 30
+"""Of two: sample weights up to so large, or as small, stay as they are."""
+
 _BLOCK = 4096
 """Rows that are looked at together."""
 
-_KEPT_DTYPES = (np.uint8, np.float32, np.float64)
+KEPT_DTYPES = (np.uint8, np.float32, np.float64)
+"""Types of samples that stay as they are."""
+
+_LONGEST_LABEL = 80
+"""Characters of a label that messages show."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,13 @@ class Targets:
     task: Task
     y: np.ndarray
     classes: tuple[Label, ...] | None
+
+
+def converted_itemsize(dtype: np.dtype) -> int:
+    """Bytes of memory for a value that becomes a sample or a label: float64, or four a character, or as it is."""
+    if dtype.kind == "S":
+        return 4 * dtype.itemsize
+    return dtype.itemsize if dtype.newbyteorder("=") in KEPT_DTYPES else max(dtype.itemsize, 8)
 
 
 def check_samples(x: Any, *, what: str = "X") -> np.ndarray | csr_array:
@@ -86,7 +100,9 @@ def encode_targets(y: Any, *, rows: int, classes: Sequence[Label] | None = None,
 
 
 def check_weights(weights: Any, *, rows: int) -> np.ndarray:
-    """Returns sample weights as (N,) float64.
+    """Returns sample weights as (N,) float64; only their proportions count, and float32 has to hold them.
+
+    Very large or small ones are therefore divided by a power of two, until the largest is about 1.
 
     Args:
         weights: One number for each sample.
@@ -95,13 +111,18 @@ def check_weights(weights: Any, *, rows: int) -> np.ndarray:
     Raises:
         DataError: There are too few or too many, one is negative or not finite, or all are zero.
     """
-    array = np.asarray(weights, dtype=np.float64)
+    try:
+        with np.errstate(over="ignore"):
+            array = np.asarray(weights, dtype=np.float64)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise DataError(f"sample_weight holds other things than numbers: give {rows} numbers") from error
     if array.shape != (rows,) or not np.isfinite(array).all() or array.min() < 0 or array.max() == 0:
         raise DataError(
             f"sample_weight has shape {array.shape}: give {rows} finite numbers, one for each sample, none negative "
             "and not all zero"
         )
-    return array
+    exponent = int(np.frexp(array.max())[1])
+    return array if abs(exponent) <= _WEIGHTS_EXPONENT else np.ldexp(array, -exponent)
 
 
 def _encode_regression(y: np.ndarray, classes: Sequence[Label] | None, what: str) -> Targets:
@@ -109,7 +130,8 @@ def _encode_regression(y: np.ndarray, classes: Sequence[Label] | None, what: str
         raise DataError(f"{what} holds floats where labels of {len(classes)} classes are expected: give the labels")
     if y.ndim > 2:
         raise DataError(f"{what} has shape {y.shape}: give floats as (rows,) or (rows, outputs)")
-    y = np.ascontiguousarray(y.reshape(len(y), -1), dtype=np.float64)
+    with np.errstate(all="ignore"):  # what a longer float overflows to is refused below
+        y = np.ascontiguousarray(y.reshape(len(y), -1), dtype=np.float64)
     _refuse_non_finite(y, what)
     return Targets("regression", y, None)
 
@@ -118,7 +140,7 @@ def _encode_labels(y: np.ndarray, classes: Sequence[Label] | None, what: str) ->
     values, inverse = np.unique(y, return_inverse=True)
     labels = values.tolist()
     if classes is None and len(labels) == 1:
-        raise DataError(f"{what} holds the single class {labels[0]!r}: give labels of two classes or more")
+        raise DataError(f"{what} holds the single class {_shown(labels[0])}: give labels of two classes or more")
     known = tuple(labels if classes is None else classes)
     by_position = y.dtype.kind in "iu" and all(isinstance(label, str) for label in known)
     allowed = range(len(known)) if by_position else known
@@ -127,7 +149,7 @@ def _encode_labels(y: np.ndarray, classes: Sequence[Label] | None, what: str) ->
     if (encoded < 0).any():
         row = int(np.argmax(encoded < 0))
         raise DataError(
-            f"{what} holds the label {labels[inverse[row]]!r} in row {row}, out of the known range: "
+            f"{what} holds the label {_shown(labels[inverse[row]])} in row {row}, out of the known range: "
             f"use only {_abbreviated([str(label) for label in allowed])}"
         )
     return Targets("classification", encoded, known)
@@ -222,7 +244,8 @@ def _as_kept_dtype(array: np.ndarray, what: str) -> np.ndarray:
     if array.dtype.kind not in "biuf":
         raise DataError(f"{what} holds values of type {array.dtype} where real numbers are expected: convert them")
     native = array.dtype.newbyteorder("=")
-    return array.astype(native if native in _KEPT_DTYPES else np.float64, copy=False)
+    with np.errstate(all="ignore"):  # what a longer float overflows to is refused as not finite
+        return array.astype(native if native in KEPT_DTYPES else np.float64, copy=False)
 
 
 def _non_finite_error(value: Any, row: int, column: int, what: str) -> DataError:
@@ -239,5 +262,11 @@ def _cell(array: np.ndarray, position: int) -> str:
     return f"row {row}" if array.ndim == 1 else f"row {row}, column {column}"
 
 
+def _shown(label: Label) -> str:
+    return f"{label!r:.{_LONGEST_LABEL}}"
+
+
 def _abbreviated(names: Sequence[str]) -> str:
-    return ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:10])}, ... or {names[-1]}"
+    few = len(names) <= 12
+    shown = [f"{name:.{_LONGEST_LABEL}}" for name in (names if few else names[:10])]
+    return ", ".join(shown) if few else f"{', '.join(shown)}, ... or {names[-1]:.{_LONGEST_LABEL}}"

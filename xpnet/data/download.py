@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tarfile
 import tempfile
@@ -16,6 +17,8 @@ from xpnet.data.reading import one_line
 from xpnet.errors import DataError
 
 RETRIES = 2
+LARGEST = 2**28
+"""Bytes of any file that is downloaded, or unpacked from one, at the most: CIFAR-10 has 170 million."""
 _TIMEOUT = 10  # seconds without an answer
 
 
@@ -119,7 +122,10 @@ def _obtain(source: Source, missing: list[str], target: Path, progress: bool) ->
         _fetch(source, archive, Path(scratch), progress)
         with tarfile.open(Path(scratch) / archive) as tar:
             for file in missing:
-                tar.extract(f"{source.folder}/{file}", scratch, filter="data")
+                member = tar.getmember(f"{source.folder}/{file}")
+                if not member.isreg() or member.size > LARGEST:
+                    raise OSError(f"{member.name} is no plain file of at most {LARGEST} bytes")
+                tar.extract(member, scratch, filter="data")
                 os.replace(Path(scratch) / source.folder / file, target / file)
 
 
@@ -127,13 +133,21 @@ def _fetch(source: Source, file: str, into: Path, progress: bool) -> None:
     import pooch
     import requests
 
-    def download(url: str, output: Any, registry: Any) -> None:
-        with ExitStack() as responses:  # pooch leaves that of a failed download open
-            hooks = {"response": lambda response, **_: responses.enter_context(response)}
+    def download(url: str, output: str, registry: Any) -> None:
+        with ExitStack() as responses, _Bounded(output, "wb") as file:
+
+            def keep(response: Any, **_: Any) -> None:
+                responses.enter_context(response)  # pooch leaves that of a failed download open
+                if response.is_redirect:
+                    response.close()  # requests would read all of its body
+
             try:
-                pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT, hooks=hooks)(url, output, registry)
+                downloader = pooch.HTTPDownloader(progressbar=progress, timeout=_TIMEOUT, hooks={"response": keep})
+                downloader(url, file, registry)
             except requests.exceptions.ConnectionError as error:
                 raise ConnectionError(f"no connection to {url}") from error  # not requests' own: pooch would try again
+            except ValueError as error:  # an address or a header; pooch raises the same for a wrong checksum
+                raise OSError(f"{url}: {one_line(error)}") from error
 
     pooch.get_logger().setLevel("WARNING")
     store = pooch.create(into, source.home, registry={file: f"md5:{source.files[file]}"}, retry_if_failed=RETRIES)
@@ -141,6 +155,20 @@ def _fetch(source: Source, file: str, into: Path, progress: bool) -> None:
         store.fetch(file, downloader=download)
     except ValueError as error:
         raise OSError(f"{source.home}{file} does not have the known MD5 checksum") from error
+
+
+class _Bounded(io.FileIO):
+    """A file that takes no more than the largest download has."""
+
+    def write(self, chunk: Any, /) -> int:
+        """Appends the chunk.
+
+        Raises:
+            OSError: It would become too large.
+        """
+        if self.tell() + len(chunk) > LARGEST:
+            raise OSError(f"it has more than {LARGEST} bytes")
+        return super().write(chunk)
 
 
 def _explanation(name: str, source: Source, missing: list[str], target: Path, error: Exception) -> str:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import gzip
 import math
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
 import numpy as np
 
-from xpnet.data.checks import Label
+from xpnet.data.checks import Label, converted_itemsize
 from xpnet.data.dataset import Dataset, checked_dataset
-from xpnet.data.reading import MAX_BYTES, read_at_most, reading
+from xpnet.data.reading import DEFLATED, read_at_most, reading, refuse_too_large, size_on_disk
 from xpnet.errors import DataError
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -27,17 +29,17 @@ def read_idx(path: str | Path) -> np.ndarray:
         DataError: The file is missing, no IDX file, truncated, longer than its header says, or too large.
     """
     path = Path(path)
-    with reading(path, "an IDX file"), _open(path) as stream:
+    with reading(path, "an IDX file"), _open(path) as (stream, most):
         dtype, shape = _read_header(stream)
         size = dtype.itemsize * math.prod(shape)
-        if size > MAX_BYTES:
-            raise DataError(
-                f"{path} claims {size} bytes in its header but at most {MAX_BYTES} are read: fetch it again"
+        refuse_too_large(path, math.prod(shape) * converted_itemsize(dtype), what="claims")
+        if most is not None and size > (left := max(0, most - stream.tell())):
+            raise _broken_promise(
+                path, size, f"at most {left}" if isinstance(stream, gzip.GzipFile) else f"only {left}"
             )
         body = read_at_most(stream, size + 1)
         if len(body) != size:
-            found = "more" if len(body) > size else f"only {len(body)}"
-            raise DataError(f"{path} promises {size} bytes in its header but holds {found}: fetch it again")
+            raise _broken_promise(path, size, "more" if len(body) > size else f"only {len(body)}")
         return np.ndarray(shape, dtype, buffer=body).astype(dtype.newbyteorder("="), copy=False)
 
 
@@ -68,10 +70,21 @@ def idx_file(folder: Path, gzipped: str) -> Path:
     return plain if plain.exists() and not packed.exists() else packed
 
 
-def _open(path: Path) -> IO[bytes]:
-    with path.open("rb") as stream:
-        packed = stream.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
-    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
+@contextmanager
+def _open(path: Path) -> Iterator[tuple[IO[bytes], int | None]]:
+    """The unpacked bytes, and how many there can be at the most, if that can be known."""
+    with path.open("rb") as file:
+        packed, size = file.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC, size_on_disk(file)
+    if not packed:
+        with path.open("rb") as file:
+            yield file, size
+    else:
+        with gzip.open(path) as stream:
+            yield cast(IO[bytes], stream), None if size is None else DEFLATED * size
+
+
+def _broken_promise(path: Path, size: int, found: str) -> DataError:
+    return DataError(f"{path} promises {size} bytes in its header but holds {found}: fetch it again")
 
 
 def _read_header(stream: IO[bytes]) -> tuple[np.dtype, tuple[int, ...]]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from xpnet.data.splits import strata
 from xpnet.errors import DataError
+
+_PIECE, _PIECES = 2**20, 2**10
+"""Bytes, and how many times so many of an array are looked at to tell it from others: all up to a gibibyte."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,18 @@ class Samples:
         """What sums of losses are divided by: the sum of the weights, or the number of samples."""
         return float(len(self) if self.weights is None else self.weights[self.rows].sum(dtype=np.float64))
 
+    def digest(self) -> str:
+        """A checksum of the samples, their targets, weights and rows; of very large arrays of evenly spread pieces."""
+        parts = [self.x.data, self.x.indices, self.x.indptr] if hasattr(self.x, "indptr") else [self.x]
+        summed = hashlib.sha256()
+        for array in (*parts, self.y, self.rows, *([] if self.weights is None else [self.weights])):
+            summed.update(f"{array.dtype.str}{array.shape}".encode())
+            content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+            stride = max(_PIECE, -(-content.size // _PIECES))
+            for start in range(0, content.size, stride):
+                summed.update(content[start : start + _PIECE].data)
+        return summed.hexdigest()
+
     def shares_arrays(self, other: Samples) -> bool:
         """Whether both sets are rows of the same arrays."""
         return self.x is other.x and self.y is other.y and self.weights is other.weights
@@ -67,14 +84,6 @@ class Samples:
                 "choose a fraction or a whole number that leaves samples on both sides."
             )
         rest, drawn = train_test_split(
-            self.rows, test_size=count, stratify=self._strata(count), random_state=int(rng.integers(2**31))
+            self.rows, test_size=count, stratify=strata(self.y, self.rows, count), random_state=int(rng.integers(2**31))
         )
         return replace(self, rows=np.sort(rest)), replace(self, rows=np.sort(drawn))
-
-    def _strata(self, count: int) -> np.ndarray | None:
-        """The classes to keep in proportion, or None where there are none or too few samples of one."""
-        if self.y.ndim != 1:
-            return None
-        classes, sizes = np.unique(self.y[self.rows], return_counts=True)
-        possible = sizes.min() >= 2 and len(classes) <= min(count, len(self) - count)
-        return self.y[self.rows] if possible else None

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.data.transform import InputTransform
+from xpnet.data.transform import BLOCK, InputTransform
+from xpnet.errors import DataError
 
 if TYPE_CHECKING:
     from xpnet.devices import Array, Device
@@ -76,8 +77,8 @@ class SparseSource:
         self, device: Device, x: Any, transform: InputTransform, dtype: np.dtype, *, window: int | None = None
     ) -> None:
         columns, values = _padded(x)
-        self._columns, self._values = columns, values.astype(dtype, copy=False)
-        self.scale, self.shift = _constants(device, transform, dtype)
+        self._columns, self._values = columns, _scaled(values, columns, transform.scale, dtype)
+        self.shift = _constant(device, transform.shift, dtype)
         if window is None:
             self.columns, self.values = (device.asarray(array) for array in self.on_host(slice(None)))
         else:
@@ -92,7 +93,7 @@ class SparseSource:
 
     def gather(self, k: Table, index: Array, *, out: Array) -> None:
         """out: (B, I) <- the samples of these numbers, as the network sees them."""
-        k.gather_sparse(self.columns, self.values, index, scale=self.scale, shift=self.shift, out=out)
+        k.gather_sparse(self.columns, self.values, index, shift=self.shift, out=out)
 
     def rows(self, k: Table, start: int, out: Array) -> Array:
         """out <- the samples from `start` on, as many as it has rows."""
@@ -133,10 +134,41 @@ def _sparse_row(x: Any, dtype: np.dtype) -> int:
 
 def _constants(device: Device, transform: InputTransform, dtype: np.dtype) -> tuple[Any, Array | None]:
     """Scale and shift as the kernels take them; None where they would change nothing."""
-    scale, shift = transform.scale, transform.shift
+    scale, shift = transform.scale, _constant(device, transform.shift, dtype)
     if isinstance(scale, np.ndarray):
-        return device.asarray(scale, dtype), None if shift is None else device.asarray(shift, dtype)
-    return (None if scale == 1 else float(scale)), None if shift is None else device.asarray(shift, dtype)
+        return _constant(device, scale, dtype), shift
+    return (None if scale == 1 else float(_converted(scale, dtype))), shift
+
+
+def _constant(device: Device, numbers: np.ndarray | None, dtype: np.dtype) -> Array | None:
+    return None if numbers is None else device.asarray(_converted(numbers, dtype))
+
+
+def _converted(numbers: float | np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        converted = np.asarray(numbers, dtype)
+    if not np.isfinite(converted).all():
+        raise DataError(f"scale: got one that makes X too large for {dtype}: use float64, or a smaller scale")
+    return converted
+
+
+def _scaled(values: np.ndarray, columns: np.ndarray, scale: float | np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """values * scale, by their columns, computed in float64 and rounded to `dtype`; values where nothing changes."""
+    if values.dtype == dtype and not isinstance(scale, np.ndarray) and scale == 1:
+        return values
+    result = np.empty(values.shape, dtype)
+    with np.errstate(over="ignore"):
+        for start in range(0, len(values), BLOCK):
+            rows = slice(start, start + BLOCK)
+            factors = scale[columns[rows]] if isinstance(scale, np.ndarray) else scale
+            result[rows] = values[rows] * np.asarray(factors, dtype=np.float64)
+    if not np.isfinite(result).all():
+        row, place = divmod(int(np.isfinite(result).argmin()), values.shape[1])
+        raise DataError(
+            f"X holds {values[row, place]:g} in row {row}, column {columns[row, place]}, too large for {dtype} after "
+            "scaling: use float64, or standardize the samples"
+        )
+    return result
 
 
 def _padded(x: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -28,6 +28,11 @@ class Recipe:
     settings: dict[str, Any]
 
     @property
+    def data(self) -> str:
+        """What it is trained on."""
+        return str(self.settings.get("data", "a table of yours"))
+
+    @property
     def network(self) -> str:
         """Hidden layers and activation, in short."""
         return f"{'-'.join(map(str, self.settings['hidden']))} {self.settings['activation']}"

@@ -1,0 +1,132 @@
+"""What becomes of the columns of a table: formulas, missing and unseen values, and descriptions that lie."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import xpnet
+from xpnet.tables import Category, Encoder, Number
+from xpnet.tables.encoder import as_codes, as_numbers, as_text
+
+ENCODER = Encoder(
+    (
+        Number("age", fill=30.0, indicator=True, center=30.0, scale=0.1, bend=True, edges=(0.0, 20.0, 40.0)),
+        Number("rank", knots=(0.0, 1.0, 3.0), heights=(-2.0, 0.0, 2.0)),
+        Category("town", ("Bonn", "Köln", "Ulm")),
+        Category("sex", ("f", "m")),
+        Category("street", ("A", "B"), embedding=3),
+    ),
+    "income",
+)
+
+
+def test_a_row_becomes_what_the_formulas_say():
+    frame = pd.DataFrame({"age": [50.0], "rank": [2.0], "town": ["Ulm"], "sex": ["m"], "street": ["B"]})
+    bent = 2 / np.sqrt(1 + (2 / 3) ** 2)
+    np.testing.assert_allclose(ENCODER(frame), [[bent, 1, 1, 0, 1, 0, 0, 1, -1, 2]], rtol=1e-6)
+    assert ENCODER.parts() == [
+        *("age", "age 0 to 20", "age 20 to 40", "age is missing", "rank"),
+        *("town = Bonn", "town = Köln", "town = Ulm", "sex", "street"),
+    ]
+    assert (ENCODER.width, ENCODER.embeddings) == (10, ((3, 3),))
+
+
+def test_what_is_missing_or_unseen_is_told_and_never_guessed():
+    frame = pd.DataFrame(
+        {"age": ["?", "x", "10"], "rank": [np.nan, -5, 9], "town": [None, "Rom", "Bonn "], "sex": ["", "d", "f"]}
+    ).assign(street=["?", "C", "A"])
+    expected = [
+        [0, 1, 0.5, 1, -2, 0, 0, 0, 0, 0],  # the fill of rank is 0
+        [0, 1, 0.5, 1, -2, 0, 0, 0, 0, 0],
+        [-2 / np.sqrt(1 + (2 / 3) ** 2), 0.5, 0, 0, 2, 1, 0, 0, 1, 1],
+    ]
+    np.testing.assert_allclose(ENCODER(frame), expected, rtol=1e-6)
+
+
+def test_columns_are_found_by_their_names():
+    frame = pd.DataFrame({"age": [50.0], "rank": [2.0], "town": ["Ulm"], "sex": ["m"], "street": ["B"]})
+    np.testing.assert_array_equal(ENCODER(frame[frame.columns[::-1]].assign(more=1)), ENCODER(frame))
+    with pytest.raises(xpnet.DataError, match=r'lacks the columns "age", "sex"'):
+        ENCODER(frame.drop(columns=["age", "sex"]))
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        pd.Series(["1", " 2", None, "3.0", "1"]),
+        pd.Series(["1", " 2", None, "3.0", "1"], dtype="category"),
+        pd.Series(["1", " 2", None, "3.0", "1"], dtype="string"),
+        pd.Series([1, 2, None, 3, 1], dtype="Int64"),
+        pd.Series([1, 2, np.nan, 3, 1]),
+        pd.Series([1, 2, None, 3, 1], dtype="category"),
+    ],
+    ids=lambda series: str(series.dtype),
+)
+def test_values_mean_the_same_however_they_are_stored(series):
+    np.testing.assert_array_equal(as_numbers(series), [1, 2, np.nan, 3, 1])
+    expected = ["1", "2", None, "3", "1"]
+    assert as_text(series).tolist() == expected
+    np.testing.assert_array_equal(as_codes(series, ["2", "1"]), [1, 0, -1, -1, 1])
+
+
+def test_truth_is_text():
+    assert as_text(pd.Series([True, False, None], dtype="boolean")).tolist() == ["true", "false", None]
+    assert as_text(pd.Series([True, False])).tolist() == ["true", "false"]
+
+
+def test_numbers_beyond_float32_stay_finite():
+    frame = pd.DataFrame({"v": [1e300, -1e300, 1e-300]})
+    for number in (Number("v"), Number("v", scale=1e8, bend=True), Number("v", edges=(0.0, 1.0))):
+        assert np.isfinite(Encoder((number,), "y")(frame)).all()
+
+
+def test_a_description_survives_json():
+    assert Encoder.from_dict(json.loads(json.dumps(ENCODER.to_dict()))) == ENCODER
+
+
+def broken(change):
+    description = json.loads(json.dumps(ENCODER.to_dict()))
+    change(description)
+    return description
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        None,
+        [],
+        {},
+        {"target": "y", "columns": []},
+        {"target": 1, "columns": ENCODER.to_dict()["columns"]},
+        broken(lambda d: d["columns"].reverse()),
+        broken(lambda d: d["columns"].append(d["columns"][-1])),
+        broken(lambda d: d["columns"][0].update(kind="eval")),
+        broken(lambda d: d["columns"][0].update(name=["age"])),
+        broken(lambda d: d["columns"][0].update(code="import os")),
+        broken(lambda d: d["columns"][0].update(scale=float("nan"))),
+        broken(lambda d: d["columns"][0].update(scale="1")),
+        broken(lambda d: d["columns"][0].update(bend=1)),
+        broken(lambda d: d["columns"][0].update(edges=[2.0, 1.0])),
+        broken(lambda d: d["columns"][0].update(edges=[1.0])),
+        broken(lambda d: d["columns"][1].update(knots=[0.0])),
+        broken(lambda d: d["columns"][2].update(values=[])),
+        broken(lambda d: d["columns"][2].update(values=["a", "a"])),
+        broken(lambda d: d["columns"][2].update(values=["a", 1])),
+        broken(lambda d: d["columns"][4].update(embedding=True)),
+        broken(lambda d: d["columns"][4].update(embedding=-1)),
+    ],
+    ids=str,
+)
+def test_a_description_that_is_none_is_refused(description):
+    with pytest.raises((ValueError, TypeError, LookupError, AttributeError)):  # what modelfile makes a sentence of
+        Encoder.from_dict(description)
+
+
+def test_truth_and_whole_numbers_are_the_same_in_text():
+    assert as_text(pd.Series(["True", "FALSE", "true", " false "])).tolist() == ["true", "false", "true", "false"]
+    assert as_text(pd.Series(["1.0", "-2.00", "007", "1.5", "v1.0"])).tolist() == ["1", "-2", "007", "1.5", "v1.0"]
+    written = pd.Series([True, False, True]), pd.Series(["True", "False", "True"])
+    for series in written:
+        assert as_codes(series, ["false", "true"]).tolist() == [1, 0, 1]

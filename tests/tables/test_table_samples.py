@@ -1,0 +1,258 @@
+"""A table made into samples: targets, splits, notices, and the same bits whatever the size of the pieces."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import xpnet
+from xpnet.data.splits import Split
+from xpnet.tables import dataset, reading
+from xpnet.tables.dataset import Columns, load, present_targets
+
+N = 400
+
+
+def frame():
+    rng = np.random.default_rng(1)
+    age = rng.integers(18, 80, N).astype(float)
+    town = rng.choice(["Bonn", "Köln", "Ulm"], N)
+    return pd.DataFrame(
+        {
+            "id": [f"row {i}" for i in range(N)],
+            "day": pd.date_range("2020-01-01", periods=N)[::-1].strftime("%Y-%m-%d"),
+            "house": rng.integers(0, 60, N),
+            "age": np.where(rng.random(N) < 0.1, np.nan, age),
+            "town": np.where(rng.random(N) < 0.1, "?", town),
+            "same": "x",
+            "income": np.where(age + 20 * (town == "Ulm") > 50, "high", "low"),
+        }
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    frame().to_csv(tmp_path / "people.csv", index=False)
+    return tmp_path / "people.csv"
+
+
+def loaded(path, split=None, *, seed=0, limit=None, **columns):
+    asked = Columns(columns.pop("target", "income"), **columns)
+    split = split if split is None else Split.of(split)
+    return load([path], asked, split, seed=np.random.SeedSequence(seed), limit=limit)
+
+
+def test_what_was_inferred_is_told(path):
+    table = loaded(path)
+    assert table.notices == [
+        'target "income": 2 classes, so this is classification',
+        "numbers (2): house, age",
+        "categories (1): town",
+        "missing values filled with the median, and told by a column of their own: age",
+        "left out, free text, or names of rows: id",
+        "left out, dates: day",
+        "left out, one value throughout: same",
+    ]
+    assert table.dataset.classes == ("high", "low")
+    assert table.encoder.names == ["house", "age", "town"]
+
+
+def test_parts_of_a_split_keep_the_proportions_of_the_classes(path):
+    table = loaded(path, "0.8/0.1/0.1")
+    parts = [table.train, table.validation, table.test]
+    assert [len(part) for part in parts] == [320, 40, 40]
+    assert sorted(np.concatenate(parts)) == list(range(N))
+    shares = [np.mean(table.dataset.y[part]) for part in parts]
+    assert max(shares) - min(shares) < 0.03
+    again, other = loaded(path, "0.8/0.1/0.1"), loaded(path, "0.8/0.1/0.1", seed=1)
+    np.testing.assert_array_equal(again.test, table.test)
+    assert not np.array_equal(other.test, table.test)
+
+
+def test_by_time_the_last_rows_test(path):
+    table = loaded(path, "0.5/0.25/0.25", time="day")  # the days of the file fall
+    assert "day" not in table.encoder.names
+    assert (table.test.max(), table.validation.min(), table.validation.max(), table.train.min()) == (99, 100, 199, 200)
+
+
+def test_groups_stay_together(path):
+    table = loaded(path, "0.6/0.2/0.2", group="house")
+    houses = frame().house.to_numpy()
+    parts = [set(houses[part]) for part in (table.train, table.validation, table.test)]
+    assert "house" not in table.encoder.names
+    assert all(parts)
+    assert sum(map(len, parts)) == len(set.union(*parts))
+
+
+def test_only_training_rows_teach_the_encoder(tmp_path):
+    frame().assign(age=np.arange(N), house=np.arange(N)).to_csv(tmp_path / "t.csv", index=False)
+    number = loaded(tmp_path / "t.csv", "0.5/0.5", time="age").encoder.columns[0]
+    assert (number.name, number.center) == ("house", 99.5)
+
+
+def test_rows_without_a_target_are_left_out(tmp_path):
+    rows = frame()
+    rows.loc[[3, 5], "income"] = None
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    table = loaded(tmp_path / "t.csv", "0.8/0.2")
+    assert len(table.train) + len(table.validation) == N - 2
+    assert not {3, 5} & {*table.train, *table.validation}
+    assert "left out: 2 rows without a target" in table.notices
+    assert table.records(table.validation[:2], tested=False).index.tolist() == table.validation[:2].tolist()
+
+
+def test_a_number_is_a_regression_unless_told_otherwise(path):
+    table = loaded(path, target="house")
+    assert table.dataset.task == "regression"
+    assert (
+        table.notices[0] == 'target "house": a number, so this is regression (--task classification if that is wrong)'
+    )
+    assert loaded(path, target="house", task="classification").dataset.task == "classification"
+    with pytest.raises(xpnet.DataError, match="which is no number"):
+        loaded(path, target="income", task="regression")
+
+
+def test_codes_can_be_categories_and_columns_be_ignored(path):
+    table = loaded(path, categorical=("house",), ignored=("age",))
+    assert [(column.name, type(column).__name__) for column in table.encoder.columns] == [
+        ("house", "Category"),
+        ("town", "Category"),
+    ]
+
+
+def test_a_test_file_is_encoded_alike(path, tmp_path):
+    rows = frame().head(50).assign(town="Rom")
+    rows.loc[7, "income"] = None
+    rows[["income", "town", "age", "house"]].to_csv(tmp_path / "test.csv", index=False)
+    table = load([path, tmp_path / "test.csv"], Columns("income"), None, seed=np.random.SeedSequence(0))
+    assert table.dataset.x_test.shape == (50, table.encoder.width)
+    assert len(table.test) == 49
+    np.testing.assert_array_equal(table.dataset.x_test[:, :3], table.dataset.x[:50, :3])
+    assert not table.dataset.x_test[:, 3:].any()  # a town that was never seen
+
+
+def test_neither_pieces_nor_a_file_for_the_samples_change_a_bit(path, monkeypatch):
+    whole = loaded(path, "0.8/0.1/0.1")
+    monkeypatch.setattr(reading, "PIECE", 3000)
+    monkeypatch.setattr(dataset, "MAPPED_ABOVE", 1000)
+    pieces = loaded(path, "0.8/0.1/0.1")
+    assert isinstance(pieces.dataset.x, np.memmap)
+    assert pieces.encoder == whole.encoder
+    np.testing.assert_array_equal(pieces.dataset.x, whole.dataset.x)
+    for name in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
+
+
+def test_columns_whose_first_rows_alone_are_numbers(tmp_path, monkeypatch):
+    monkeypatch.setattr(dataset, "PROBED", 50)
+    monkeypatch.setattr(reading, "PIECE", 3000)
+    rows = frame().assign(late=[str(i) if i < 300 else f"n{i % 3}" for i in range(N)], code="007")
+    rows.loc[::2, "code"] = "08"
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    table = loaded(tmp_path / "t.csv", categorical=("code",))
+    kinds = {column.name: type(column).__name__ for column in table.encoder.columns}
+    assert kinds == {"house": "Number", "age": "Number", "town": "Category", "code": "Category"}
+    assert table.kinds["late"] == "text"
+    assert next(c for c in table.encoder.columns if c.name == "code").values == ("007", "08")
+    np.testing.assert_array_equal(table.dataset.x, table.encoder(rows))
+
+
+def test_a_disk_that_is_too_small_is_told_before(path, monkeypatch):
+    monkeypatch.setattr(dataset, "MAPPED_ABOVE", 1000)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(xpnet.DataError, match="set TMPDIR to a folder with more"):
+        loaded(path)
+
+
+def test_what_is_learnt_is_learnt_from_a_sample_of_very_many_rows(path, monkeypatch):
+    monkeypatch.setattr(dataset, "LEARNT_FROM", 100)
+    monkeypatch.setattr(dataset, "PROBED", 50)
+    number = loaded(path).encoder.columns[0]
+    assert number.center != loaded(path).dataset.x[:, 0].mean()
+    assert abs(number.center - frame().house.mean()) < 6
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"target": "salary"}, 'target: got "salary", expected a column of people.csv: id, day'),
+        ({"ignored": ("x",)}, 'ignore: got "x"'),
+        ({"time": "x"}, 'time_column: got "x"'),
+        ({"target": "same"}, "single class"),
+        ({"ignored": ("house", "age", "town")}, "no columns to learn from"),
+        ({"ignored": ("id", "day", "house", "age", "town", "same")}, "no column beside the target"),
+    ],
+)
+def test_what_cannot_be_done_is_told(path, columns, sentence):
+    with pytest.raises(xpnet.DataError, match=sentence):
+        loaded(path, **columns)
+
+
+@pytest.mark.parametrize("text", ["", "1", "0.5/0.6", "0.5/0.4/0.05/0.05", "a/b", "1/0", "0.5/0.5/0", "nan/0.5"])
+def test_splits_that_are_none(text):
+    with pytest.raises(xpnet.XpnetError, match=r"such as 0\.8/0\.1/0\.1"):
+        Split.of(text)
+
+
+def test_a_split_that_leaves_nothing(path):
+    with pytest.raises(xpnet.DataError, match="nothing is left"):
+        loaded(path, "0.999/0.001")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda day: str(day),
+        lambda day: f"{day % 28 + 1}/{day // 28 + 1}/2020",
+        lambda day: f"{day % 28 + 1:02}.{day // 28 + 1:02}.2020 10:00",
+    ],
+    ids=["numbers", "day/month", "with hours"],
+)
+def test_time_is_never_sorted_as_text(tmp_path, write):
+    days = np.arange(280)[::-1]
+    frame().head(280).assign(day=[write(int(day)) for day in days]).to_csv(tmp_path / "t.csv", index=False)
+    table = loaded(tmp_path / "t.csv", "0.5/0.5", time="day")
+    np.testing.assert_array_equal(table.validation, np.arange(140))
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        (["1", "", "3", "4"], 'time_column: "day" has no value in 100 rows'),
+        (["2020-01-01", "1.2.2020", "3", "4"], "neither numbers alone nor dates of one form"),
+    ],
+)
+def test_times_that_have_no_order(tmp_path, values, sentence):
+    frame().assign(day=values * (N // 4)).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(xpnet.DataError, match=sentence):
+        loaded(tmp_path / "t.csv", "0.5/0.5", time="day")
+
+
+def test_digits_among_classes_of_text_are_no_positions():
+    numbers = present_targets(pd.Series(["1", "2"]), "classification", ("1", "2", "a"))[0]
+    assert numbers.tolist() == ["1", "2"]
+    assert present_targets(pd.Series(["1.0", "2"]), "classification", (1, 2))[0].tolist() == [1, 2]
+    assert present_targets(pd.Series([str(2**70)]), "classification")[0].tolist() == [str(2**70)]
+
+
+def test_a_word_among_numbers_makes_no_classes_of_them(tmp_path):
+    frame().assign(rent=["x", *np.arange(1, N)]).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(xpnet.DataError, match="holds 'x', which is no number"):
+        loaded(tmp_path / "t.csv", target="rent")
+
+
+@pytest.mark.parametrize(
+    ("rent", "sentence"), [("1e300", "expected numbers up to 1e"), ("?", 'target "rent" has no value in any row')]
+)
+def test_targets_that_cannot_be_learnt(tmp_path, rent, sentence):
+    frame().assign(rent=rent).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(xpnet.DataError, match=sentence):
+        loaded(tmp_path / "t.csv", target="rent", task="regression")
+
+
+def test_targets_that_float32_cannot_tell_apart_are_told_of(tmp_path):
+    frame().assign(rent=1e9 + np.arange(N) / N).to_csv(tmp_path / "t.csv", index=False)
+    assert "add --dtype float64" in loaded(tmp_path / "t.csv", target="rent").notices[1]
+    frame().assign(rent=1e5 + np.arange(N) / N * 1e4).to_csv(tmp_path / "t.csv", index=False)
+    assert "float64" not in loaded(tmp_path / "t.csv", target="rent").notices[1]

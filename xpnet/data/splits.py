@@ -1,0 +1,117 @@
+"""Which samples train, which validate and which test."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from xpnet.errors import DataError, XpnetError
+
+
+@dataclass(frozen=True)
+class Split:
+    """The parts of the samples for training, validation and test; no test part where the test set is another one.
+
+    The one for validation may also be a number of rows.
+    """
+
+    train: float
+    validation: float
+    test: float = 0.0
+
+    @classmethod
+    def of(cls, text: str) -> Split:
+        """Of "0.8/0.1/0.1" or "0.9/0.1".
+
+        Raises:
+            XpnetError: It is not of that form, or the parts are not 1 in all.
+        """
+        try:
+            parts = [float(part) for part in text.split("/")]
+        except ValueError:
+            parts = []
+        if len(parts) not in (2, 3) or not all(0 < part < 1 for part in parts) or not math.isclose(sum(parts), 1):
+            raise XpnetError(
+                f'split: got "{text}", expected parts for training, validation and perhaps test that are 1 in all, '
+                "such as 0.8/0.1/0.1."
+            )
+        return cls(*parts)
+
+
+def split_rows(
+    split: Split,
+    *,
+    y: np.ndarray | None,
+    rng: np.random.Generator,
+    rows: np.ndarray,
+    order: np.ndarray | None = None,
+    groups: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows for training, validation and test, each in ascending order.
+
+    Args:
+        split: The parts.
+        y: (N,) classes whose proportions are kept; None, or other targets, for a draw without regard to them.
+        rng: Draws.
+        rows: The numbers of the rows to split; the arrays have a value for each row that there is.
+        order: (N,) by which rows are sorted: the first train, the last test, and nothing is drawn.
+        groups: (N,) whose equals stay together.
+
+    Raises:
+        DataError: A part would be empty.
+    """
+    of_the_rest = split.validation if split.validation >= 1 else split.validation / (1 - split.test)
+    parts = [(split.test, "test"), (of_the_rest, "validation")]
+    taken: list[np.ndarray] = []
+    for part, what in parts:
+        if part == 0:
+            taken.append(rows[:0])
+            continue
+        rows, drawn = _part(part, rows, y, rng, order, groups)
+        if not len(rows) or not len(drawn):
+            raise DataError(
+                f"split: nothing is left for the {what} or the training set: give more rows, or other parts"
+            )
+        taken.append(drawn)
+    test, validation = taken
+    return np.sort(rows), np.sort(validation), np.sort(test)
+
+
+def _part(
+    part: float,
+    rows: np.ndarray,
+    y: np.ndarray | None,
+    rng: np.random.Generator,
+    order: np.ndarray | None,
+    groups: np.ndarray | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rest, and so large a part of the rows."""
+    from sklearn.model_selection import GroupShuffleSplit, train_test_split
+
+    count = round(part * len(rows)) if part < 1 else int(part)
+    if order is not None:
+        rows = rows[np.argsort(order[rows], kind="stable")]
+        return rows[: len(rows) - count], rows[len(rows) - count :]
+    if not 0 < count < len(rows):
+        return rows, rows[:0]
+    seed = int(rng.integers(2**31))
+    if groups is not None:
+        if len(np.unique(groups[rows])) < 2:
+            return rows, rows[:0]
+        rest, drawn = next(
+            GroupShuffleSplit(1, test_size=count / len(rows), random_state=seed).split(rows, groups=groups[rows])
+        )
+        return rows[rest], rows[drawn]
+    rest, drawn = train_test_split(rows, test_size=count, stratify=strata(y, rows, count), random_state=seed)
+    return rest, drawn
+
+
+def strata(y: np.ndarray | None, rows: np.ndarray, count: int) -> np.ndarray | None:
+    """The classes to keep in proportion, or None where there are none or too few samples of one."""
+    if y is None or y.ndim != 1:
+        return None
+    classes, sizes = np.unique(y[rows], return_counts=True)
+    possible = sizes.min() >= 2 and len(classes) <= min(count, len(rows) - count)
+    return y[rows] if possible else None
