@@ -1,0 +1,1 @@
+"""A trained model on data that are not its own: read in pieces, predicted, measured, written."""

@@ -1,0 +1,229 @@
+"""Samples for a model, some at a time: rows of tables, arrays, images, data sets by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet import data
+from xpnet.data.arrays import read_samples
+from xpnet.data.checks import Targets, encode_targets
+from xpnet.data.reading import reading, refuse_too_large
+from xpnet.errors import DataError
+from xpnet.network import MLP
+from xpnet.tables.dataset import present_targets
+from xpnet.tables.encoder import Encoder
+from xpnet.tables.reading import TableFile, is_table, no_rows, quoted
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+IMAGES = (".png", ".jpg", ".jpeg")
+ROWS = 2**14
+"""Samples at a time, where a reader does not say how many."""
+
+_PIXELS = 2**26
+"""Of an image, at most."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some samples.
+
+    Attributes:
+        x: (n, I) as the network takes them raw.
+        kept: What is written beside their predictions, by the name of the column.
+        targets: Encoded; None where none were asked for.
+    """
+
+    x: Any
+    kept: dict[str, Any]
+    targets: Targets | None = None
+
+
+def unlabelled(
+    network: MLP,
+    paths: Sequence[str],
+    *,
+    folder: str | None = None,
+    keep: Sequence[str] = (),
+    fill_missing: bool = False,
+    tell: Callable[[str], None] = print,
+) -> Iterator[Piece]:
+    """Samples to predict.
+
+    Args:
+        network: Whose samples they are.
+        paths: A table for a model of one; else images, one file of samples (.npy, .npz, IDX), or a data set by its
+            name, of which the test set is taken where there is one.
+        folder: Where public data sets lie.
+        keep: Columns of a table that are written beside the predictions.
+        fill_missing: Take columns that a table lacks as missing in every row.
+        tell: Called with what else a person should know.
+
+    Raises:
+        DataError: They are not to be had, or are not of the model's kind.
+    """
+    if keep and network.table is None:
+        raise DataError("keep: got it for a model that was not trained on a table: leave it out")
+    if network.table is not None:
+        yield from _rows(network.table, _table(paths), keep=keep, fill_missing=fill_missing, tell=tell)
+    elif all(Path(path).suffix.lower() in IMAGES for path in paths):
+        yield from _images(network, paths)
+    elif len(paths) > 1:
+        raise DataError(f"data: got {len(paths)} files, expected one file of samples, or images: give them one by one")
+    elif paths[0] in data.NAMES:
+        dataset = data.load(paths[0], folder=folder)
+        yield from _blocks(dataset.x if dataset.x_test is None else dataset.x_test)
+    else:
+        yield from _blocks(read_samples(paths[0]))
+
+
+def labelled(
+    network: MLP, paths: Sequence[str], *, folder: str | None = None, tell: Callable[[str], None] = print
+) -> Iterator[Piece]:
+    """Samples with their targets, to measure the model by.
+
+    Args:
+        network: Whose samples they are.
+        paths: A table that has the target's column, for a model of one; else what `xpnet.data.load` takes; of data with
+            a test set that alone is taken.
+        folder: Where public data sets lie.
+        tell: Called with what else a person should know.
+    """
+    if network.table is not None:
+        yield from _labelled_rows(network, network.table, _table(paths), tell=tell)
+        return
+    dataset = data.load(list(paths), folder=folder)
+    x, y = dataset.x, dataset.y
+    if dataset.y_test is not None:
+        tell(f"{dataset.name}: its test set")
+        x, y = dataset.x_test, dataset.y_test
+    task, classes = network.task or dataset.task, network.classes
+    if dataset.task != task or (task == "classification" and set(dataset.classes or ()) - set(classes or ())):
+        raise DataError(
+            f"{dataset.name} is {dataset.task} of {_shown(dataset.classes)}, the model is {task} of {_shown(classes)}: "
+            "give data of its kind"
+        )
+    if task != "classification" and y.shape[1] != network.sizes[-1]:
+        raise DataError(
+            f"{dataset.name} has {y.shape[1]} targets a sample, the model {network.sizes[-1]}: give data of its kind"
+        )
+    if task == "classification":  # its classes by the model's numbers
+        places = {label: i for i, label in enumerate(classes or ())}
+        y = np.array([places[label] for label in dataset.classes or ()], dtype=np.int32)[y]
+    start = 0
+    for piece in _blocks(x):
+        stop = start + piece.x.shape[0]
+        yield Piece(piece.x, {}, Targets(dataset.task, y[start:stop], classes))
+        start = stop
+
+
+def _table(paths: Sequence[str]) -> TableFile:
+    if len(paths) != 1 or not is_table(paths[0]):
+        raise DataError(
+            f"data: got {', '.join(paths):.200} for a model of a table, expected one .csv, .tsv or .parquet"
+        )
+    return TableFile(paths[0])
+
+
+def _rows(
+    encoder: Encoder,
+    file: TableFile,
+    *,
+    keep: Sequence[str] = (),
+    fill_missing: bool = False,
+    tell: Callable[[str], None] = print,
+) -> Iterator[Piece]:
+    for name in keep:
+        if name not in file.names:
+            raise DataError(f'keep: got "{name}", expected columns of {file.path.name}: {quoted(file.names)}')
+    lacking = _check_columns(encoder, file, fill_missing=fill_missing, tell=tell)
+    wanted = [name for name in file.names if name in {*encoder.names, *keep}]
+    numbers = [name for name in encoder.numbers if name in wanted and name not in keep]
+    rows = 0
+    for frame in file.pieces(wanted, numbers=numbers):
+        rows += len(frame)
+        yield Piece(encoder(_filled(frame, lacking)), {name: frame[name].astype(object) for name in keep})
+    if not rows:
+        raise no_rows(file.path)
+
+
+def _labelled_rows(network: MLP, encoder: Encoder, file: TableFile, *, tell: Callable[[str], None]) -> Iterator[Piece]:
+    if encoder.target not in file.names:
+        raise DataError(
+            f'{file.path.name} lacks the target "{encoder.target}": give a table that has it, or predict without it'
+        )
+    _check_columns(encoder, file, fill_missing=False, tell=tell)
+    unlabelled_rows = 0
+    for frame in file.pieces([*encoder.names, encoder.target], numbers=encoder.numbers):
+        values, present = present_targets(frame[encoder.target], network.task or "", network.classes)
+        unlabelled_rows += int((~present).sum())
+        if present.any():
+            what = f'{file.path.name}: "{encoder.target}"'
+            targets = encode_targets(values, rows=len(values), classes=network.classes, what=what)
+            yield Piece(encoder(frame)[present], {}, targets)
+    if unlabelled_rows:
+        tell(f"{file.path.name}: {unlabelled_rows:,} rows without a target were left out")
+
+
+def _check_columns(encoder: Encoder, file: TableFile, *, fill_missing: bool, tell: Callable[[str], None]) -> list[str]:
+    """The columns that the file lacks, if these may be missing."""
+    lacking = encoder.lacking(file.names)
+    if lacking and not fill_missing:
+        raise DataError(
+            f"{file.path.name} lacks {len(lacking)} of the {len(encoder.names)} columns that the model was trained on: "
+            f"{quoted(lacking)}; give them, or add --fill-missing to take them as missing values"
+        )
+    if lacking:
+        tell(f"{file.path.name}: {quoted(lacking)} taken as missing in every row")
+    known = {*encoder.names, encoder.target}
+    if surplus := [name for name in file.names if name not in known]:
+        tell(f"{file.path.name}: columns that the model does not use: {quoted(surplus)}")
+    return lacking
+
+
+def _filled(frame: pd.DataFrame, lacking: Sequence[str]) -> pd.DataFrame:
+    return frame.assign(**dict.fromkeys(lacking)) if lacking else frame
+
+
+def _images(network: MLP, paths: Sequence[str]) -> Iterator[Piece]:
+    shape = network.image_shape
+    if shape is None:
+        raise DataError(f"data: got images for a model of samples of {network.sizes[0]} numbers: give these")
+    for start in range(0, len(paths), ROWS // 64):
+        part = list(paths[start : start + ROWS // 64])
+        yield Piece(np.stack([read_image(path, shape).reshape(-1) for path in part]), {"file": part})
+
+
+def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
+    """An image of such a shape, (rows, columns) in grey or with colours first or last: uint8, scaled where needed."""
+    from PIL import Image
+
+    if not Path(path).exists():
+        raise DataError(f"{path}: there is no such file; give the path of an image")
+    with reading(Path(path), "an image"), Image.open(path, formats=("PNG", "JPEG")) as image:
+        if image.width * image.height > _PIXELS:
+            refuse_too_large(path, image.width * image.height * 4)
+            raise DataError(f"{path} has {image.width} x {image.height} pixels: make it smaller")
+        coloured = len(shape) == 3
+        first = coloured and shape[0] == 3
+        rows, columns = shape[1:] if first else shape[:2]
+        of_bytes = (
+            Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
+        )
+        pixels = np.asarray(of_bytes.convert("RGB" if coloured else "L").resize((columns, rows)), np.uint8)
+    return pixels.transpose(2, 0, 1) if first else pixels
+
+
+def _blocks(x: Any) -> Iterator[Piece]:
+    for start in range(0, x.shape[0], ROWS):
+        yield Piece(x[start : start + ROWS], {})
+
+
+def _shown(classes: Any) -> str:
+    return "numbers" if classes is None else f"{len(classes)} classes ({', '.join(map(repr, classes)):.100})"

@@ -1,0 +1,208 @@
+"""Predictions as files: .csv, .tsv, .parquet, .npz, or standard output; written as they come, whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import secrets
+import shutil
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+
+from xpnet.errors import XpnetError
+from xpnet.files import PARTIAL
+
+STANDARD = "-"
+"""The name of standard input and output."""
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What a model says of some samples.
+
+    Attributes:
+        prediction: (n,) labels or numbers, or (n, K) 0/1 labels or (n, O) numbers.
+        probabilities: (n, K), where there are classes or labels, else None.
+        classes: Their K names.
+        kept: What is written beside them, by the name of the column.
+    """
+
+    prediction: np.ndarray
+    probabilities: np.ndarray | None
+    classes: tuple[Any, ...] | None
+    kept: dict[str, Any]
+
+    def columns(self) -> dict[str, Any]:
+        """Columns of a table: those that are kept, the predictions, the probabilities.
+
+        Raises:
+            XpnetError: One of them has the name of another.
+        """
+        if self.prediction.ndim == 1:
+            said = {"prediction": self.prediction}
+        else:
+            names = self.classes or range(self.prediction.shape[1])
+            said = {f"prediction {name}": self.prediction[:, i] for i, name in enumerate(names)}
+        if self.probabilities is not None:
+            said |= {f"probability {name}": self.probabilities[:, i] for i, name in enumerate(self.classes or ())}
+        refuse_taken(self.kept, said)
+        return self.kept | said
+
+
+def refuse_taken(kept: Iterable[str], taken: Iterable[str]) -> None:
+    """Raises an XpnetError if a column that is kept has the name of one that is written anyway."""
+    if both := set(kept) & set(taken):
+        raise XpnetError(
+            f'keep: got "{min(both)}", as which predictions are written; give it another name in the table.'
+        )
+
+
+def _as_text(values: Any, missing: str | None) -> list[str | None]:
+    import pandas as pd
+
+    return [missing if pd.isna(value) else str(value) for value in values]
+
+
+class Writer(Protocol):
+    """Takes predictions, some at a time."""
+
+    def write(self, predicted: Predicted) -> None:
+        """Write them."""
+
+
+@contextlib.contextmanager
+def open_writer(out: str, *, overwrite: bool = False) -> Iterator[Writer]:
+    """What writes rows into a file of that name, which appears when all are written.
+
+    Args:
+        out: Its name, the ending of which says its kind; "-" for CSV to standard output.
+        overwrite: Whether what is there may be replaced.
+
+    Raises:
+        XpnetError: The ending is unknown, the file is there already, or it cannot be written.
+    """
+    if out == STANDARD:
+        yield _Csv(sys.stdout, ",")
+        sys.stdout.flush()
+        failure = getattr(sys.stdout, "failure", None)
+        if failure is not None and not isinstance(failure, BrokenPipeError):  # who reads no more has what they wanted
+            raise XpnetError(f"out: standard output cannot be written ({failure.strerror}); write elsewhere.")
+        return
+    path = Path(out)
+    if path.suffix not in _KINDS:
+        raise XpnetError(f'out: got "{out}", expected a name that ends in {", ".join(_KINDS)}, or - for the terminal.')
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        if path.exists() and not overwrite:
+            raise XpnetError(f"out: {path} is there already; choose another name, or add --overwrite.")
+        with _KINDS[path.suffix](partial) as writer:
+            yield writer
+        partial.replace(path)
+    except OSError as error:
+        raise XpnetError(f"out: {path} cannot be written ({error.strerror or error}); choose another one.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+class _Csv:
+    """Rows of text, the first of names."""
+
+    def __init__(self, file: Any, delimiter: str) -> None:
+        self._file, self._delimiter, self._names = file, delimiter, True
+
+    def write(self, predicted: Predicted) -> None:
+        import pandas as pd
+
+        frame = pd.DataFrame(predicted.columns())
+        frame.to_csv(self._file, sep=self._delimiter, header=self._names, index=False, lineterminator="\n")
+        self._names = False
+
+
+@contextlib.contextmanager
+def _text(path: Path, delimiter: str) -> Iterator[Writer]:
+    with path.open("x", encoding="utf-8", newline="") as file:
+        yield _Csv(file, delimiter)
+
+
+class _Parquet:
+    """Apache Parquet; the first piece tells the types."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._writer: Any = None
+
+    def write(self, predicted: Predicted) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        columns = predicted.columns().items()
+        kept = {name: pa.array(_as_text(values, None), pa.string()) for name, values in predicted.kept.items()}
+        table = pa.table({name: kept.get(name, values) for name, values in columns})
+        if self._writer is None:
+            self._writer = parquet.ParquetWriter(self._path, table.schema)
+        self._writer.write_table(table)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Npz:
+    """Each array lies in a temporary file until its length is known, which stands before it in the archive."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._files = path, contextlib.ExitStack()
+        self._arrays: dict[str, tuple[IO[bytes], np.dtype, tuple[int, ...]]] = {}
+        self._texts: dict[str, list[Any]] = {}
+        self._classes: Any = None
+
+    def write(self, predicted: Predicted) -> None:
+        self._classes = predicted.classes
+        refuse_taken(predicted.kept, ("prediction", "probabilities", "classes"))
+        self._append("prediction", predicted.prediction)
+        if predicted.probabilities is not None:
+            self._append("probabilities", predicted.probabilities)
+        for name, values in predicted.kept.items():  # of what length text is, only the last row tells
+            self._texts.setdefault(name, []).extend(_as_text(values, ""))
+
+    def _append(self, name: str, array: np.ndarray) -> None:
+        if name not in self._arrays:
+            file = self._files.enter_context(tempfile.TemporaryFile(prefix="xpnet-"))  # noqa: SIM115 - closed by close
+            self._arrays[name] = file, array.dtype, array.shape[1:]
+        self._arrays[name][0].write(np.ascontiguousarray(array).data)
+
+    def close(self) -> None:
+        with self._files, zipfile.ZipFile(self._path, "x") as archive:
+            for name, (file, dtype, shape) in self._arrays.items():
+                rows = file.tell() // (dtype.itemsize * math.prod(shape))
+                file.seek(0)
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    descr = np.lib.format.dtype_to_descr(dtype)
+                    header = {"descr": descr, "fortran_order": False, "shape": (rows, *shape)}
+                    np.lib.format.write_array_header_1_0(member, header)
+                    shutil.copyfileobj(file, member)
+            whole = dict(self._texts) | ({} if self._classes is None else {"classes": self._classes})
+            for name, values in whole.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.array(values), allow_pickle=False)
+
+
+def _closing(kind: Any) -> Callable[[Path], AbstractContextManager[Writer]]:
+    return lambda path: contextlib.closing(kind(path))
+
+
+_KINDS: dict[str, Callable[[Path], AbstractContextManager[Writer]]] = {
+    ".csv": lambda path: _text(path, ","),
+    ".tsv": lambda path: _text(path, "\t"),
+    ".parquet": _closing(_Parquet),
+    ".npz": _closing(_Npz),
+}

@@ -1,0 +1,102 @@
+"""`python -m xpnet.predict`: what a model says of new data."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import Console
+
+import xpnet
+from xpnet.command import perform, tell
+from xpnet.folder import model_file
+from xpnet.inference import inputs, predicting
+from xpnet.inference.outputs import STANDARD, open_writer
+
+_LIST = Parameter(consume_multiple=True, negative="", show_default=False)
+
+app = App(
+    name="python -m xpnet.predict",
+    help="Write what a model says of new data: classes with their probabilities, or numbers.",
+    help_epilogue="Exit status: 0 done, 2 bad input: no file is left then.",
+    version_flags=[],
+    result_action="return_value",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; its exit status."""
+    return perform(app, _joined(sys.argv[1:] if arguments is None else arguments))
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """`--out -` as `--out=-`: the parser takes a lone hyphen for an option."""
+    joined: list[str] = []
+    for argument in arguments:
+        if argument == STANDARD and joined and joined[-1].startswith("--"):
+            joined[-1] += "=-"
+        else:
+            joined.append(argument)
+    return joined
+
+
+@app.default
+def _predict(
+    model: Path,
+    /,
+    *,
+    data: Annotated[tuple[str, ...], _LIST],
+    out: str,
+    keep: Annotated[tuple[str, ...], _LIST] = (),
+    fill_missing: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    overwrite: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    device: str = "auto",
+    data_dir: str | None = None,
+) -> None:
+    """Predict, some rows at a time, in constant memory.
+
+    Args:
+        model: A model.safetensors, or the folder of a run.
+        data: A table with the columns of training (.csv, .tsv, .parquet, or - for CSV from standard input); for other
+            models a file of samples (.npy, .npz, IDX), images (.png, .jpg), or a data set by its name.
+        out: Where to: .csv, .tsv, .parquet or .npz, or - for CSV to standard output.
+        keep: Columns of the table to write beside the predictions, such as an id.
+        fill_missing: Take columns that the table lacks as missing in every row.
+        overwrite: Replace --out if it is there.
+        device: auto, cpu, numpy, cuda or cuda:1.
+        data_dir: Where public data sets are.
+    """
+    network = xpnet.load(model_file(model), device=device)
+    screen = Console(stderr=True, quiet=out == STANDARD or not sys.stderr.isatty())
+    with _named(data) as paths, open_writer(out, overwrite=overwrite) as writer, screen.status("") as status:
+        rows = 0
+        pieces = inputs.unlabelled(network, paths, folder=data_dir, keep=keep, fill_missing=fill_missing, tell=tell)
+        for predicted in predicting.predict(network, pieces):
+            writer.write(predicted)
+            rows += len(predicted.prediction)
+            status.update(f"{rows:,} rows")
+    if out != STANDARD:
+        print(f"{rows:,} predictions: {out}")
+
+
+@contextlib.contextmanager
+def _named(paths: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The paths; what comes from standard input lies in a temporary file meanwhile."""
+    if list(paths) != [STANDARD]:
+        yield paths
+        return
+    with tempfile.TemporaryDirectory(prefix="xpnet-") as folder:
+        path = Path(folder) / "standard input.csv"
+        with path.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield [str(path)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
