@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.status import Status
 from rich.table import Table
 
 from xpnet.callbacks import Callback, Row
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
     from xpnet.gradcheck import Agreement
     from xpnet.recipes import Recipe
-    from xpnet.run import Result, Task
+    from xpnet.run import Result
+    from xpnet.task import Task
     from xpnet.trainer import Trainer
 
 
@@ -28,7 +30,8 @@ class Heading(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         """Print it."""
-        for text in (trainer.network.summary(), self._task.description):
+        notices = [] if self._task.table is None else self._task.table.notices
+        for text in (*notices, trainer.network.summary(), self._task.description):
             self._console.print(text, soft_wrap=True, highlight=False, markup=False)
 
 
@@ -59,7 +62,7 @@ class Bar(Callback):
 
     def on_start(self, trainer: Trainer) -> None:
         """Show it."""
-        self._bar = self._progress.add_task("epoch 0", total=trainer.total_steps, state="")
+        self._bar = self._progress.add_task("epoch 0", total=trainer.total_steps, completed=trainer.step, state="")
         self._progress.start()
 
     def on_chunk(self, trainer: Trainer) -> None:
@@ -71,7 +74,7 @@ class Bar(Callback):
         metric = trainer.history.metric
         parts = [f"loss {row.train_loss:.4f}"]
         if row.val_metric is not None:
-            parts.append(f"val {metric} {row.val_metric:.4f}")
+            parts.append(f"val {metric} {_number(row.val_metric)}")
         parts.append(f"{row.samples_per_second:,.0f} samples/s")
         self._progress.update(self._bar, description=_epoch(trainer, row), state="  ".join(parts))
 
@@ -85,8 +88,10 @@ def watch(console: Console) -> Callback:
     return Bar(console) if console.is_terminal else Lines(console)
 
 
-def preparing(console: Console) -> Status:
+def preparing(console: Console) -> AbstractContextManager[object]:
     """On a terminal, that something is going on before the first step, for as long as one is within."""
+    if not console.is_terminal or console.quiet:  # a status has a thread
+        return contextlib.nullcontext()
     return console.status("preparing; the first run on a machine compiles its kernels, which takes a while")
 
 
@@ -106,7 +111,8 @@ def print_result(console: Console, result: Result) -> None:
     console.print(table)
     console.print(
         f"\n{result.epochs:g} epochs, {result.steps:,} steps in {result.seconds:.2f} s on {result.device}: "
-        f"{result.samples_per_second:,.0f} samples/s ({result.stopped})",
+        f"{result.samples_per_second:,.0f} samples/s ({result.stopped})\n"
+        f"measured and saved: the {result.kept}",
         highlight=False,
     )
     for file in result.files:
@@ -119,7 +125,7 @@ def print_recipes(console: Console, recipes: Iterable[Recipe]) -> None:
     for column in ("recipe", "data", "hidden layers", "reaches"):
         table.add_column(column)
     for recipe in recipes:
-        table.add_row(recipe.name, recipe.settings["data"], recipe.network, recipe.expect)
+        table.add_row(recipe.name, recipe.data, recipe.network, recipe.expect)
     console.print(table)
 
 
@@ -141,7 +147,12 @@ def _epoch(trainer: Trainer, row: Row) -> str:
 
 def _line(trainer: Trainer, row: Row) -> str:
     metric = trainer.history.metric
-    parts = [_epoch(trainer, row), f"loss {row.train_loss:.4f}", f"{metric} {row.train_metric:.4f}"]
-    if row.val_loss is not None:
-        parts += [f"val loss {row.val_loss:.4f}", f"val {metric} {row.val_metric:.4f}"]
+    parts = [_epoch(trainer, row), f"loss {_number(row.train_loss)}", f"{metric} {_number(row.train_metric)}"]
+    if row.val_loss is not None and row.val_metric is not None:
+        parts += [f"val loss {_number(row.val_loss)}", f"val {metric} {_number(row.val_metric)}"]
     return "  ".join([*parts, f"lr {row.lr:.3g}", f"{row.samples_per_second:,.0f} samples/s"])
+
+
+def _number(value: float) -> str:
+    """Four places, or of a large number four digits."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.4g}"
