@@ -39,6 +39,7 @@ def arguments(name, device):
     sgd = {"lr": number(1e-4), "l2": number(1e-4), "clip": None}
     running = {"mean": gain.copy(), "variance": np.abs(gain)}
     rows = rng.integers(0, 8192, BATCH)
+    codes, embedded = placed(rng.integers(0, 1000, BATCH)), normal(1000, 8)
     calls = {
         "softmax_cross_entropy": ([z, t], results),
         "scored_softmax_cross_entropy": ([z, t], {**results, "hits": number(0)}),
@@ -77,6 +78,9 @@ def arguments(name, device):
             [rng.integers(0, 784, (8192, 100)).astype(np.int32), normal(8192, 100), rows],
             {"scale": 1 / 255, "out": x},
         ),
+        "copy_columns": ([x], {"out": x.copy()[:, :300]}),
+        "embedding_forward": ([codes, embedded], {"out": x.copy()[:, 300:308]}),
+        "embedding_backward": ([codes, x[:, 300:308]], {"out": embedded.copy()}),
         **{
             name: (block[:3], {**sgd, "momentum": 0.9})
             for name in ("momentum_update", "nesterov_update", "velocity_update", "nesterov_velocity_update")

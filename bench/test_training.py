@@ -8,7 +8,8 @@ import pytest
 import xpnet
 from bench.conftest import BATCHES, SIZES, prepared, samples
 from xpnet.data.transform import InputTransform
-from xpnet.program import Chunk, dropout_keys
+from xpnet.dropout import dropout_keys
+from xpnet.program import Chunk
 
 
 @pytest.mark.parametrize("batch", BATCHES)

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from xpnet.devices import why_no_cuda
 
-LEFT_OUT = pytest.StashKey[list[pytest.Item]]()
+LEFT_OUT = pytest.StashKey[list[str]]()
 _why_no_cuda = functools.cache(why_no_cuda)
 
 
@@ -23,7 +24,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.skip(reason=reason))
 
     left_out = [item for item in items if item.get_closest_marker("slow") and not _asked_for(item)]
-    config.stash[LEFT_OUT] = left_out
+    config.stash[LEFT_OUT] = [item.nodeid for item in left_out]
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
@@ -42,8 +43,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Name the slow tests that were left out, and the command that runs them."""
     if left_out := config.stash.get(LEFT_OUT, []):
         terminalreporter.section("slow tests left out; to run them: scripts/test -m slow")
-        for item in left_out:
-            terminalreporter.line(item.nodeid)
+        for name in left_out:
+            terminalreporter.line(name)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where tests run side by side, what the workers left out is told by the process that they work for."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = session.config.stash.get(LEFT_OUT, [])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object) -> None:
+    """All workers leave out the same."""
+    node.config.stash[LEFT_OUT] = node.workeroutput["left_out"] if error is None else []
 
 
 @pytest.fixture(scope="session")
@@ -57,12 +70,12 @@ def data_folder() -> Path:
 
 @pytest.fixture
 def train(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run `python -m xpnet.train` with these options in an empty folder."""
+    """Run `python -m xpnet.train` with these options in an empty folder, without a report."""
 
     def run(
         *options: object, env: dict[str, str] | None = None, timeout: float | None = None
     ) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "xpnet.train", *map(str, options)]
+        command = [sys.executable, "-m", "xpnet.train", "--no-report", *map(str, options)]
         environment = os.environ | (env or {})
         return subprocess.run(command, cwd=tmp_path, env=environment, timeout=timeout, capture_output=True, text=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import subprocess
 import sys
 import types
@@ -122,6 +123,44 @@ def test_options_of_a_gpu_reach_it_and_are_refused_elsewhere(monkeypatch, tmp_pa
     gpu = xpnet.device("cuda", precision="tf32", eager=True)
     assert gpu.matmuls.precision == "tf32"
     assert type(gpu).__name__ == "EagerCuda"
+
+
+@pytest.mark.parametrize("name", ["cpu", "numpy", "auto", "cuda"])
+def test_a_deterministic_device_lets_no_time_choose(name, monkeypatch, tmp_path):
+    install(monkeypatch)
+    device = xpnet.device(name, deterministic=True)
+    assert type(device) is type(xpnet.device(name))
+    cost = devices.cost_of_determinism(device)
+    assert ("autotune" in cost) == device.name.startswith("cuda")
+    assert cost.startswith("nothing") == (device.xp is np)
+    with pytest.raises(xpnet.DeviceError, match=r"^autotune: got it with deterministic.*leave one out\.$"):
+        xpnet.device(name, deterministic=True, autotune=str(tmp_path / "table.json"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_deterministic_gpu_asks_for_no_algorithm_that_adds_up_in_place(monkeypatch):
+    install(monkeypatch)
+    gpu = xpnet.device("cuda", deterministic=True)
+    asked, lt = [], gpu.matmuls._lt
+    tell = type(lt).matmul_preference_set_attribute
+
+    def listen(self, pref, attr, buf, size):
+        tell(self, pref, attr, buf, size)
+        if attr == lt.MatmulPreferenceAttribute.REDUCTION_SCHEME_MASK:
+            asked.append(ctypes.c_uint32.from_address(buf).value)
+
+    monkeypatch.setattr(type(lt), "matmul_preference_set_attribute", listen)
+    with gpu:
+        gpu.gemm(gpu.zeros((8, 16), "f"), gpu.zeros((16, 8), "f"), out=gpu.zeros((8, 8), "f"))
+    assert asked
+    assert not any(mask & lt.ReductionScheme.INPLACE for mask in asked)
+
+
+def test_a_deterministic_gpu_does_not_fall_back_on_other_products(monkeypatch):
+    install(monkeypatch)
+    monkeypatch.setitem(sys.modules, "nvmath.bindings.cublasLt", None)
+    with pytest.raises(xpnet.DeviceError, match="nvmath-python"):
+        xpnet.device("cuda", eager=True, deterministic=True)
 
 
 def test_auto_takes_a_gpu_that_works(monkeypatch):

@@ -11,9 +11,10 @@ import pytest
 
 import xpnet
 from xpnet.data.samples import Samples
+from xpnet.dropout import dropout_keys
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
-from xpnet.program import Chunk, Program, Workspace, dropout_keys
+from xpnet.program import Chunk, Program, Workspace
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))

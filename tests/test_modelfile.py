@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 import xpnet
+from xpnet.data import TargetTransform
 from xpnet.data.transform import InputTransform
+from xpnet.tables import Category, Encoder, Number
 
 
 @pytest.fixture
@@ -135,6 +138,53 @@ def test_statistics_that_do_not_fit_are_refused(tmp_path, header, tensors):
     assert "\n" not in str(refusal.value)
 
 
+def test_a_file_of_version_2_is_read(network, tmp_path):
+    path = xpnet.save(network, tmp_path / "m.safetensors")
+    header = {"version": 2, "target": None, "image_shape": None, "table": None}
+    change(path, header)
+    loaded = xpnet.load(path)
+    np.testing.assert_array_equal(loaded.parameters.flat, network.parameters.flat)
+    assert (loaded.table, loaded.image_shape, loaded.target_transform) == (None, None, TargetTransform())
+
+
+def test_what_makes_samples_and_targets_comes_along(tmp_path):
+    network = xpnet.MLP((5, 4, 1), output="linear", embeddings=((3, 2),))
+    network.task, network.target_transform = "regression", TargetTransform(250.0, -3.0)
+    columns = (Number("n", indicator=True, edges=(0.0, 1.0)), Category("e", ("x", "y"), embedding=2))
+    network.table = Encoder(columns, "t")
+    loaded = xpnet.load(xpnet.save(network, tmp_path / "m.safetensors"))
+    assert (loaded.table, loaded.target_transform) == (network.table, network.target_transform)
+    frame = pd.DataFrame({"e": ["y", "?"], "n": [0.5, None], "t": [1, 2]})
+    np.testing.assert_array_equal(loaded.predict(frame), network.predict(frame))
+    outputs = network.outputs(network.table(frame))[:, 0]
+    np.testing.assert_allclose(network.predict(frame), 250 * outputs - 3, rtol=1e-6)
+    pictures = xpnet.MLP((12, 3))
+    pictures.image_shape = (2, 2, 3)
+    assert xpnet.load(xpnet.save(pictures, tmp_path / "p.safetensors")).image_shape == (2, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        {"target": {"scale": 0, "shift": 0}},
+        {"target": {"scale": 1}},
+        {"target": [1, 2]},
+        {"target": {"scale": 1e999, "shift": 0}},
+        {"image_shape": [3, 3]},
+        {"image_shape": [-1, -4]},
+        {"image_shape": "44"},
+        {"table": {}},
+        {"table": {"target": "t", "columns": [{"kind": "number", "name": "n"}]}},
+    ],
+    ids=str,
+)
+def test_lies_about_samples_and_targets_are_refused(network, tmp_path, lie):
+    path = xpnet.save(network, tmp_path / "m.safetensors")
+    change(path, lie)
+    with pytest.raises(xpnet.DataError, match=r"does not fit its weights|no whole safetensors"):
+        xpnet.load(path)
+
+
 def test_something_beside_the_weights_is_left_alone(network, tmp_path):
     path = xpnet.save(network, tmp_path / "m.safetensors")
     change(path, tensors={"": np.zeros(0, np.float32), "notes": np.zeros(6, np.float32)})
@@ -148,6 +198,10 @@ def test_a_missing_a_foreign_and_a_damaged_file_are_refused(network, tmp_path):
     save_file({"w1": np.zeros(3)}, foreign)
     with pytest.raises(xpnet.DataError, match="no model of xpnet"):
         xpnet.load(foreign)
+    path = xpnet.save(network, tmp_path / "m.safetensors")
+    change(path, {"version": 99})
+    with pytest.raises(xpnet.DataError, match="of the newer version 99, expected at most 3; upgrade xpnet"):
+        xpnet.load(path)
     path = xpnet.save(network, tmp_path / "m.safetensors")
     path.write_bytes(path.read_bytes()[:-10])
     with pytest.raises(xpnet.DataError, match="no whole safetensors"):

@@ -11,7 +11,8 @@ from emulated import CaptureError, Emulated
 import xpnet
 from xpnet.data.samples import Samples
 from xpnet.data.transform import InputTransform
-from xpnet.program import Chunk, dropout_keys
+from xpnet.dropout import dropout_keys
+from xpnet.program import Chunk
 
 ACTIVATION_NAMES = xpnet.kernels.ACTIVATIONS
 

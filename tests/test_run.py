@@ -7,6 +7,8 @@ import pytest
 import xpnet
 from xpnet import run
 from xpnet.config import Config
+from xpnet.folder import FILES
+from xpnet.task import prepare
 
 
 class At(xpnet.Callback):
@@ -26,8 +28,8 @@ def press_ctrl_c():
 
 @pytest.fixture
 def task(tmp_path):
-    config = Config(epochs=5, out=str(tmp_path / "run"), plot=False, quiet=True)
-    return run.prepare(config, xpnet.device("cpu"))
+    config = Config(epochs=5, out=str(tmp_path / "run"), plot=False, report=False, quiet=True)
+    return prepare(config, xpnet.device("cpu"))
 
 
 def test_a_second_ctrl_c_saves_what_is_whole(task, tmp_path):
@@ -52,11 +54,11 @@ def test_a_disk_that_fills_up_ends_in_a_sentence(task):
 def test_overwriting_leaves_nothing_of_another_run(task, tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
-    for name in run.FILES:
+    for name in FILES:
         (folder / name).write_text("old")
     (folder / "notes.txt").write_text("mine")
-    config = Config(epochs=1, out=str(folder), plot=False, quiet=True, overwrite=True)
-    run.run(run.prepare(config, xpnet.device("cpu")))
+    config = Config(epochs=1, out=str(folder), plot=False, report=False, quiet=True, overwrite=True)
+    run.run(prepare(config, xpnet.device("cpu")))
     assert not (folder / "curves.png").exists()
     assert (folder / "notes.txt").read_text() == "mine"
     xpnet.load(folder / "model.safetensors")

@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = [
     "scripts/environment.sh",
     "scripts/train",
+    "scripts/xpnet",
     "scripts/test",
     "scripts/bench-check",
     "scripts/gpu-check",
@@ -146,6 +147,7 @@ def test_wheel_trains_in_an_empty_environment(wheel, tmp_path):
     trained = run(clean, "-m", "xpnet.train", "--epochs", 2, "--quiet", "--json", cwd=empty, env=outside)
     assert trained.returncode == 0, trained.stderr
     assert json.loads(trained.stdout.splitlines()[-1])["test_accuracy"] > 0.5
+    assert (empty / "runs" / "digits" / "report.html").exists()  # its template came along
 
 
 # The scripts, in a copy of the repository whose Python is a shell script that writes down how it is called

@@ -117,16 +117,17 @@ def test_the_penalty_is_part_of_the_training_loss_alone():
     assert history.initial_loss == pytest.approx(history.rows[0].train_loss)
 
 
-@pytest.mark.parametrize("keep", ["best", "last", None])
-def test_the_weights_that_are_kept_are_those_that_are_reported(keep):
+@pytest.mark.parametrize("kept", ["best", "last", None])
+def test_the_weights_that_are_kept_are_those_that_are_reported(kept):
     x, y = blobs(60)
     noisy = y.copy()
     noisy[::4] = (noisy[::4] + 1) % 3
-    trainer = Trainer(network(), optimizer=xpnet.Adam(0.05), epochs=30, batch_size=5, keep=keep, monitor="val_loss")
+    options = {"epochs": 30, "batch_size": 5, "final_weights": kept, "monitor": "val_loss"}
+    trainer = Trainer(network(), optimizer=xpnet.Adam(0.05), **options)
     history = trainer.fit(x, noisy, validation=(x[:30], y[:30]))
     losses = history.column("val_loss")
     assert losses.argmin() < len(losses) - 1, "this test wants a training that over-fits"
-    expected = losses[-1] if keep == "last" else losses.min()
+    expected = losses[-1] if kept == "last" else losses.min()
     assert trainer.evaluate(x[:30], y[:30])["loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -311,7 +312,7 @@ def test_training_goes_on_where_it_was():
         ({"eval_every": 0}, ["eval_every"]),
         ({"eval_every": "3 minutes"}, ["eval_every", "3 minutes"]),
         ({"early_stopping": 0}, ["early_stopping"]),
-        ({"keep": "all"}, ["keep", "all", "best"]),
+        ({"final_weights": "all"}, ["final_weights", "all", "best"]),
         ({"seed": -1}, ["seed", "-1"]),
         ({"loss": "l1"}, ["loss", "l1", "mae"]),
         ({"loss": "mse"}, ["mse", "softmax"]),
@@ -413,7 +414,7 @@ def test_a_divergence_with_finite_weights_takes_them_back_too():
 
 def test_a_training_that_is_stopped_on_the_way_has_a_row_for_what_is_kept():
     x, y = blobs(200)
-    trainer = Trainer(network(), batch_size=1, epochs=3, monitor="val_loss", keep="last")
+    trainer = Trainer(network(), batch_size=1, epochs=3, monitor="val_loss", final_weights="last")
     trainer.callbacks = [Recorder(lambda event, t: t.stop("enough") if event == "chunk" else None)]
     original = trainer.prepare
 

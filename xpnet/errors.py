@@ -10,7 +10,10 @@ from typing import Any
 
 
 class XpnetError(ValueError):
-    """What a user asked for cannot be done; the message says why and what to do."""
+    """What a user asked for cannot be done; the message, one printable line, says why and what to do."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(printable(message))
 
 
 class DataError(XpnetError):
@@ -27,6 +30,13 @@ class DivergenceError(XpnetError):
 
 class OutOfMemoryError(XpnetError):
     """The device has not the memory that the training needs."""
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks and all that a terminal would obey, or not show, written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def one_of(what: str, got: Any, known: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.data.sources import DenseSource, gpu_of, open_source
+from xpnet.errors import DataError
 
 if TYPE_CHECKING:
     from xpnet.data.samples import Samples
@@ -39,7 +40,8 @@ class Feed:
         self._device, self._network, self._loss, self._metric = network.device, network, loss, metric
         self.window = window
         self._held: np.ndarray | None = None
-        self.source = open_source(network.device, samples.x, network.transform, network.dtype, window=window)
+        transform = network.codes.sparing(network.transform)
+        self.source = open_source(network.device, samples.x, transform, network.dtype, window=window)
         self._kept = self._encoded(samples)
         there = [self._place(array) for array in self._kept]
         weighted = samples.weights is not None
@@ -58,11 +60,12 @@ class Feed:
     def _encoded(self, samples: Samples) -> list[np.ndarray]:
         """Targets for the loss, those for the metric where they are others, and weights where there are any."""
         network = self._network
-        t = self._loss.targets(samples.y, network.sizes[-1], network.dtype)
-        labels = self._metric.targets(samples.y, t)
+        y = network.target_transform.to_outputs(samples.y)
+        t = self._loss.targets(y, network.sizes[-1], network.dtype)
+        labels = self._metric.targets(y, t)
         encoded = [t] if labels is t else [t, labels]
         if samples.weights is not None:
-            encoded.append(samples.weights.astype(network.dtype, copy=False))
+            encoded.append(_weights(samples.weights, network.dtype))
         return encoded
 
     def bring(self, rows: np.ndarray) -> np.ndarray:
@@ -104,3 +107,16 @@ class Feed:
         if self.window is None:
             return self._device.asarray(array)
         return self._device.empty((self.window, *array.shape[1:]), array.dtype)
+
+
+def _weights(weights: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Sample weights in that dtype; also their sums over batches have to be numbers of it."""
+    with np.errstate(over="ignore"):
+        converted = weights.astype(dtype, copy=False)
+        finite = np.isfinite(np.abs(converted).sum())
+    if not finite:
+        raise DataError(
+            f"sample_weight holds {np.abs(weights).max():g}, and the sum is too large for {dtype}: "
+            "divide all weights by the largest"
+        )
+    return converted

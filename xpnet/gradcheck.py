@@ -14,12 +14,13 @@ import numpy as np
 
 from xpnet.data.samples import Samples
 from xpnet.devices.plain import Plain
+from xpnet.dropout import dropout_keys, dropout_rates
 from xpnet.errors import XpnetError
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.network import MLP
 from xpnet.optimizers import SGD
-from xpnet.program import Chunk, Program, Workspace, dropout_keys, dropout_rates
+from xpnet.program import Chunk, Program, Workspace
 
 TOLERANCE = 1e-6
 """Relative error, by norms, above which a gradient is called wrong."""
@@ -76,7 +77,7 @@ class Agreement:
     """How one tensor's gradient compares.
 
     Attributes:
-        name: w1, b1, ..., g1, ...
+        name: w1, b1, ..., g1, ..., e1, ...
         shape: Of the tensor.
         checked: Entries compared.
         relative_error: By norms; of gradients too small for it to be told from rounding, less.
@@ -114,7 +115,7 @@ def check(
 
     Args:
         network: Its weights are copied; the check itself is made in float64, on its device if that is the CPU.
-        x: (B, I) raw samples, dense or CSR.
+        x: (B, I) raw samples, dense or CSR, with their codes where the network embeds some.
         t: (B,) int32 classes, or (B, O) targets.
         loss: With settings of its own, by its name, or None for the one that is usual for the output.
         l2: Adds 0.5 l2 sum(w^2) to the mean loss.
@@ -174,7 +175,7 @@ class _Probe:
     def _measure(self, _: int) -> None:
         """The sum of the losses of the batch, which the step has gathered."""
         k, v = self.network.k, self._batch
-        self.network.forward(v.h, v.kept, self._keys)
+        self.network.forward(v.h, v.kept, self._keys, raw=v.raw)
         self.loss(k, v.h[-1], v.t, weights=self._sample_weights, out=v.dz[-1], db=self._db, loss=self._sum)
 
     def sides(self) -> np.ndarray:
@@ -216,10 +217,12 @@ def _double(network: MLP) -> MLP:
         network.output,
         normalization=network.normalization,
         init="zeros",
+        embeddings=network.embeddings,
         dtype="float64",
         device=network.device if isinstance(network.device, Plain) else "cpu",
     )
-    double.transform, double.task, double.classes = network.transform, network.task, network.classes
+    double.transform, double.target_transform = network.transform, network.target_transform
+    double.task, double.classes = network.task, network.classes
     for (_, view), (_, other) in zip(double.parameters.named(), network.parameters.named(), strict=True):
         double.device.upload(network.device.to_host(other), out=view)
     return double

@@ -6,12 +6,13 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError
+from cyclopts import App
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import xpnet
+from xpnet.command import perform
 from xpnet.devices import Device, device, facts, names
 from xpnet.errors import DeviceError
 
@@ -25,11 +26,7 @@ app = App(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
-    try:
-        return int(app(arguments, exit_on_error=False, print_error=False) or 0)
-    except CycloptsError as error:
-        print("xpnet:", " ".join(str(error).split()), file=sys.stderr)
-        return 2
+    return perform(app, arguments)
 
 
 @app.default

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.errors import XpnetError, number, one_of
+from xpnet.errors import DataError, XpnetError, number, one_of
 from xpnet.kernels import ACTIVATIONS
 from xpnet.kernels.losses import LOG_SMALLEST
 
@@ -93,14 +93,29 @@ class Loss:
 
         Returns:
             What was given for softmax, else (N, columns) of `dtype`: one column a class, or one for two classes.
+
+        Raises:
+            DataError: A target is too large for `dtype`.
         """
         if self.groups or (y.ndim == 1 and self.output == "softmax"):
             return y
         if y.ndim == 2:
-            return y.astype(dtype)
+            return _converted(y, dtype)
         if columns == 1:
             return y[:, None].astype(dtype)
         return (y[:, None] == np.arange(columns)).astype(dtype)
+
+
+def _converted(y: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        converted = y.astype(dtype)
+    if not np.isfinite(converted).all():
+        row, column = divmod(int(np.isfinite(converted).argmin()), y.shape[1])
+        raise DataError(
+            f"y holds {y[row, column]:g} in row {row}, column {column}, too large for {dtype}: use float64, or scale "
+            "the targets to about 1"
+        )
+    return converted
 
 
 @dataclass(frozen=True)
@@ -111,16 +126,20 @@ class Metric:
         name: "accuracy" or "mse".
         output: The output of the network.
         groups: As of the loss.
+        unit: What a mean is multiplied by: a squared error of standardized targets becomes one of the raw ones.
     """
 
     name: str
     output: str
     groups: tuple[int, ...] = ()
+    unit: float = 1.0
 
     @classmethod
-    def for_task(cls, task: str, output: str) -> Metric:
+    def for_task(cls, task: str, output: str, *, target_scale: float = 1.0) -> Metric:
         """The metric of a task; a softmax that learns probabilities is judged by their largest."""
-        return cls("mse" if task == "regression" and output != "softmax" else "accuracy", output)
+        if task == "regression" and output != "softmax":
+            return cls("mse", output, unit=target_scale**2)
+        return cls("accuracy", output)
 
     def __call__(self, k: Table, z: Array, t: Array, *, weights: Array | None, out: Array) -> None:
         """out: () <- the sum over the batch."""

@@ -74,7 +74,7 @@ def foresee(network: MLP, sets: list[Samples], *, batch: int, chunk: int, blocks
     device = network.device
     most = max(samples.x.shape[0] for samples in sets)
     rows = max(batch, min(device.block_rows, most, BLOCK_BYTES // buffer_bytes(network, 1, 1)))
-    step = batch * network.sizes[0] * network.dtype.itemsize
+    step = batch * network.inputs * network.dtype.itemsize
     gathered = max(1, min(chunk, device.gathered_bytes // step))
     free = device.free_memory
     if free is None:
@@ -104,7 +104,9 @@ def buffer_bytes(network: MLP, rows: int, gathered: int) -> int:
     inputs, *later = network.sizes
     in_halves = network.dtype == "float32" and getattr(network.device, "precision", "fp32") == "bf16"
     kept = KEPT_IN_HALVES if in_halves else KEPT
-    numbers = max(rows, gathered) * (inputs + network.sizes[-1]) + kept * rows * sum(later)
+    numbers = max(rows, gathered) * (network.inputs + network.sizes[-1]) + kept * rows * sum(later)
+    if network.embeddings:  # what the codes become, its gradient, and which rows are meant
+        numbers += rows * (inputs + network.codes.width + 1)
     if network.normalization is not None:
         numbers += NORMALIZED * rows * sum(units + 1 for units in later[:-1])
     return network.dtype.itemsize * numbers

@@ -5,29 +5,28 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from xpnet import kernels
+from xpnet.codes import Codes
 from xpnet.data import Label, check_samples
 from xpnet.data.sources import Source, open_source
-from xpnet.data.transform import InputTransform
+from xpnet.data.transform import InputTransform, TargetTransform
 from xpnet.devices import Array, Device
 from xpnet.devices import device as open_device
-from xpnet.errors import XpnetError, one_of, whole
+from xpnet.errors import DataError, XpnetError, one_of, whole
 from xpnet.kernels import ACTIVATIONS
 from xpnet.kernels.metrics import ORDER_KEEPING
+from xpnet.parameters import Kept, Parameters, Statistics
+from xpnet.tables import Encoder
 
 OUTPUTS = ("softmax", *ACTIVATIONS, "exp")
 NORMALIZATIONS = ("batch", "layer")
 DTYPES = ("float32", "float64")
-ALIGNMENT = 256
-"""Bytes: every view starts at a multiple of this in its block."""
-
 LARGEST = 2**48
 """Weights that no machine holds."""
 
@@ -35,96 +34,11 @@ PREDICTION_BLOCKS = 16
 """Of the device's block_rows, the samples that are on it at a time when a network predicts."""
 
 
-class Parameters:
-    """One flat block, weights first, then biases and gains, with a view for each; the padding between them stays zero.
-
-    Attributes:
-        flat: (P,), all of it.
-        w, b: The views, layer by layer: (I, O) and (O,).
-        gains: (O,) for each hidden layer, where these are normalized, else none.
-        weights, biases: The two contiguous parts of `flat`; gains count as biases.
-    """
-
-    def __init__(self, device: Device, sizes: Sequence[int], dtype: np.dtype, *, normalized: bool = False) -> None:
-        self._of = device, sizes, dtype, normalized
-        layers = list(itertools.pairwise(sizes))
-        hidden = sizes[1:-1] if normalized else ()
-        shapes: list[tuple[int, ...]] = [*layers, *((o,) for _, o in layers), *((o,) for o in hidden)]
-        unit = ALIGNMENT // dtype.itemsize
-        starts = np.cumsum([0, *(-(-math.prod(shape) // unit) * unit for shape in shapes)]).tolist()
-        self.flat = device.zeros((starts[-1],), dtype)
-        views = [
-            self.flat[start : start + math.prod(shape)].reshape(shape)
-            for start, shape in zip(starts, shapes, strict=False)
-        ]
-        self.w, self.b = views[: len(layers)], views[len(layers) : 2 * len(layers)]
-        self.gains = views[2 * len(layers) :]
-        self.weights, self.biases = self.flat[: starts[len(layers)]], self.flat[starts[len(layers)] :]
-
-    def like(self) -> Parameters:
-        """A block of zeros of the same form."""
-        device, sizes, dtype, normalized = self._of
-        return Parameters(device, sizes, dtype, normalized=normalized)
-
-    def named(self) -> Iterator[tuple[str, Array]]:
-        """Every view with its name: w1, b1, w2, ..., then g1, ..."""
-        for i, (w, b) in enumerate(zip(self.w, self.b, strict=True), 1):
-            yield f"w{i}", w
-            yield f"b{i}", b
-        for i, gain in enumerate(self.gains, 1):
-            yield f"g{i}", gain
-
-
-class Statistics:
-    """Running means and variances of the pre-activations of hidden layers: learnt, but by no gradient.
-
-    Attributes:
-        flat: (2 S,), all of them.
-        mean, variance: The views, layer by layer: (O,).
-    """
-
-    def __init__(self, device: Device, sizes: Sequence[int], dtype: np.dtype) -> None:
-        ends = np.cumsum([0, *sizes]).tolist()
-        self.flat = device.zeros((2 * ends[-1],), dtype)
-        means, variances = self.flat[: ends[-1]], self.flat[ends[-1] :]
-        variances.fill(1)
-        parts = [slice(*pair) for pair in itertools.pairwise(ends)]
-        self.mean, self.variance = [means[part] for part in parts], [variances[part] for part in parts]
-
-    def named(self) -> Iterator[tuple[str, Array]]:
-        """Every view with its name: m1, v1, m2, ..."""
-        for i, (mean, variance) in enumerate(zip(self.mean, self.variance, strict=True), 1):
-            yield f"m{i}", mean
-            yield f"v{i}", variance
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What one hidden layer keeps of a batch for the backward pass.
-
-    Attributes:
-        aux: What the kernels of hidden layers hand to each other.
-        rate: Of dropout.
-        hat, inverse: What normalization keeps, or None: (B, O), and (1, O) over the batch or (B, 1) over the layer.
-    """
-
-    aux: Array
-    rate: float
-    hat: Array | None = None
-    inverse: Array | None = None
-
-    def rows(self, n: int) -> Kept:
-        """The same for n samples."""
-        if self.hat is None or self.inverse is None:
-            return replace(self, aux=self.aux[:n])
-        return replace(self, aux=self.aux[:n], hat=self.hat[:n], inverse=self.inverse[:n])
-
-
 class MLP:
     """A fully connected network: affine layers, an activation after each hidden one, and an output.
 
     Args:
-        sizes: Units of the input, of each hidden layer, and of the output.
+        sizes: Units of the input, of each hidden layer, and of the output; of the input as it is with codes embedded.
         activations: One name for all hidden layers, or one for each; see `xpnet.kernels.ACTIVATIONS`.
         output: "softmax" (classes), "sigmoid" (yes/no labels), "linear" or another activation (numbers).
         normalization: Of the pre-activations of hidden layers: None, "batch" (by the mean and variance over the batch,
@@ -132,6 +46,9 @@ class MLP:
         init: How weights are drawn: "glorot_uniform", "glorot_normal", "he_uniform", "he_normal", "lecun_uniform",
             "lecun_normal", "normal(0.01)" (standard deviation), "uniform(0.1)" (largest magnitude) or "zeros".
         bias_init: The same for biases, with their layer's fans.
+        embeddings: (rows, width) for each of the last values of a sample, which are codes, whole numbers from 0 to
+            rows - 1: the network sees a row of a learnt table, of that width, in the place of each. Rows are drawn with
+            the standard deviation 1 / sqrt(width), so that they have a length of about 1 ("zeros" where `init` is).
         seed: Of the draws; the same numbers on every device.
         device: A name as for `xpnet.device`, or a device.
         dtype: "float32" or "float64".
@@ -139,7 +56,11 @@ class MLP:
     Attributes:
         parameters: The weights, biases and gains, on the device.
         statistics: The running means and variances of batch normalization, else None.
-        transform: What is done to raw samples before they enter.
+        codes: Where they are in a sample, and what they become.
+        transform: What is done to raw samples before they enter; codes stay as they are, whatever it says of them.
+        target_transform: What makes targets of its outputs, where these are numbers.
+        table: What makes samples of the rows of a table; None where samples are numbers from the start.
+        image_shape: Of a sample that is an image, (rows, columns) or with colours behind or before them; None else.
         task: "classification", "multilabel" or "regression"; None until it is trained.
         classes: The labels of the classes, by their numbers; None for regression.
 
@@ -156,11 +77,13 @@ class MLP:
         normalization: str | None = None,
         init: str = "glorot_uniform",
         bias_init: str = "zeros",
+        embeddings: Sequence[tuple[int, int]] = (),
         seed: int | np.random.SeedSequence = 0,
         device: str | Device = "cpu",
         dtype: Any = "float32",
     ) -> None:
         self.sizes = _checked_sizes(sizes)
+        self.codes = Codes.of(embeddings, self.sizes[0])
         self.activations = _checked_activations(activations, len(self.sizes) - 2)
         self.output = one_of("output", output, OUTPUTS)
         self.normalization = (
@@ -168,14 +91,22 @@ class MLP:
         )
         self.dtype = np.dtype(one_of("dtype", np.dtype(dtype).name if not isinstance(dtype, str) else dtype, DTYPES))
         draw_w, draw_b = _initializer("init", init), _initializer("bias_init", bias_init)
-        self.transform = InputTransform()
+        self.transform, self.target_transform = InputTransform(), TargetTransform()
+        self.table: Encoder | None = None
+        self.image_shape: tuple[int, ...] | None = None
         self.task: str | None = None
         self.classes: tuple[Label, ...] | None = None
         rng = np.random.default_rng(seed if isinstance(seed, np.random.SeedSequence) else whole("seed", seed, least=0))
         self.device = open_device(device)
         with self.device:
             self.k = kernels.on(self.device)
-            self.parameters = Parameters(self.device, self.sizes, self.dtype, normalized=normalization is not None)
+            self.parameters = Parameters(
+                self.device,
+                self.sizes,
+                self.dtype,
+                normalized=normalization is not None,
+                embeddings=self.embeddings,
+            )
             self.statistics = (
                 Statistics(self.device, self.sizes[1:-1], self.dtype) if normalization == "batch" else None
             )
@@ -185,9 +116,21 @@ class MLP:
                 self.device.upload(draw_b(rng, fan_in, fan_out, b.shape), out=b)
             for gain in self.parameters.gains:
                 gain.fill(1)
+            for table in self.parameters.e if init != "zeros" else ():
+                self.device.upload(rng.normal(0, 1 / math.sqrt(table.shape[1]), table.shape), out=table)
 
     def __repr__(self) -> str:
         return f"MLP({'-'.join(map(str, self.sizes))}, {self.output}, {self.dtype}, {self.device.name})"
+
+    @property
+    def inputs(self) -> int:
+        """Values of a raw sample."""
+        return self.codes.inputs
+
+    @property
+    def embeddings(self) -> tuple[tuple[int, int], ...]:
+        """(rows, width) of the table of each code."""
+        return self.codes.tables
 
     @property
     def state(self) -> tuple[Array, ...]:
@@ -195,7 +138,12 @@ class MLP:
         return (self.parameters.flat,) if self.statistics is None else (self.parameters.flat, self.statistics.flat)
 
     def forward(
-        self, h: Sequence[Array], kept: Sequence[Kept] | None = None, keys: Sequence[Array | None] | None = None
+        self,
+        h: Sequence[Array],
+        kept: Sequence[Kept] | None = None,
+        keys: Sequence[Array | None] | None = None,
+        *,
+        raw: Array | None = None,
     ) -> None:
         """From h[0], the samples as the network sees them, to h[-1], the pre-activations of the output.
 
@@ -204,7 +152,10 @@ class MLP:
             kept: Filled with what the backward pass needs, one for each hidden layer; None where there will be none:
                 nothing is dropped then, and running statistics stand in for the batch's.
             keys: Of dropout, for each hidden layer.
+            raw: (B, inputs), the samples with their codes, from which h[0] is written; None where it is there.
         """
+        if raw is not None:
+            self.codes.forward(self.k, raw, self.parameters.e, out=h[0])
         k, p, last = self.k, self.parameters, len(self.sizes) - 2
         for i, activation in enumerate(self.activations):
             options: dict[str, Any] = {"activation": activation, "out": h[i + 1]}
@@ -261,9 +212,10 @@ class MLP:
         """The network's outputs for raw samples: (N, O); of a two-class network with one output, both columns.
 
         Args:
-            x: (N, ...), numbers as in training, dense or sparse; every sample is flattened.
+            x: (N, ...), numbers as in training, dense or sparse; every sample is flattened. Of a network with a table,
+                also a pandas frame with its columns.
         """
-        outputs = self._checked_outputs(x, self.output)
+        outputs = self.target_transform.to_targets(self._checked_outputs(x, self.output))
         if self.task == "classification" and self.sizes[-1] == 1:
             outputs = np.hstack([1 - outputs, outputs])
         return outputs
@@ -275,7 +227,7 @@ class MLP:
             x: (N, ...), as for `predict_proba`.
         """
         if self.task == "regression":
-            outputs = self._checked_outputs(x, self.output)
+            outputs = self.target_transform.to_targets(self._checked_outputs(x, self.output))
             return outputs[:, 0] if outputs.shape[1] == 1 else outputs
         # As in kernels.hits: decided before rounding could make two outputs equal.
         scores = self._checked_outputs(x, "linear" if self.output in ORDER_KEEPING else self.output)
@@ -285,10 +237,18 @@ class MLP:
         return numbers if self.classes is None else np.array(self.classes)[numbers]
 
     def _checked_outputs(self, x: Any, output: str) -> np.ndarray:
-        x = check_samples(x)
-        if x.shape[1] != self.sizes[0]:
-            raise XpnetError(f"X: got samples of {x.shape[1]} values, expected {self.sizes[0]}, as in training.")
-        return self.outputs(x, output)
+        x = check_samples(self.table(x) if self.table is not None and hasattr(x, "columns") else x)
+        if x.shape[1] != self.inputs:
+            raise XpnetError(f"X: got samples of {x.shape[1]} values, expected {self.inputs}, as in training.")
+        self.codes.check(x)
+        outputs = self.outputs(x, output)
+        if not np.isfinite(outputs).all():
+            row = int(np.isfinite(outputs).all(axis=1).argmin())
+            raise DataError(
+                f"X: got numbers in row {row} for which the network's output is {outputs[row].sum():g}; scale them as "
+                "in training, or use float64."
+            )
+        return outputs
 
     def outputs(self, x: Any, output: str | None = None, *, there: bool = False) -> Array:
         """(N, O): the output, or that function of the last pre-activations, for samples that have been checked.
@@ -304,40 +264,59 @@ class MLP:
         with device:
             result = device.empty(size, self.dtype) if there else np.empty(size, self.dtype)
             h = [device.operands((rows, size), self.dtype) for size in self.sizes[:-1]]
+            raw = device.empty((rows, self.inputs), self.dtype) if self.embeddings else None
+            transform = self.codes.sparing(self.transform)
             portion = min(PREDICTION_BLOCKS * rows, x.shape[0])
             room = None if there else device.empty((portion, self.sizes[-1]), self.dtype)
             for start in range(0, len(result), portion):
                 part = x[start : start + portion]
-                source, n = open_source(device, part, self.transform, self.dtype), part.shape[0]
+                source, n = open_source(device, part, transform, self.dtype), part.shape[0]
                 outputs = result[start : start + n] if room is None else room[:n]
                 full, rest = divmod(n, rows)
-                step = partial(self._predict, source, h, outputs, output)
+                step = partial(self._predict, source, raw, h, outputs, output)
                 device.run(partial(step, 0, rows), full)
                 device.run(partial(step, full, rest), int(rest > 0))
                 if room is not None:
                     result[start : start + n] = device.to_host(outputs)
         return result
 
-    def _predict(self, source: Source, h: list[Array], outputs: Array, output: str, first: int, n: int, i: int) -> None:
-        """That function of the n samples of block first + i, into their rows of `outputs`; h is room for a block."""
+    def _predict(
+        self,
+        source: Source,
+        raw: Array | None,
+        h: list[Array],
+        outputs: Array,
+        output: str,
+        first: int,
+        n: int,
+        i: int,
+    ) -> None:
+        """That function of the n samples of block first + i, into their rows of `outputs`.
+
+        h, and raw where codes are embedded, are room for a block.
+        """
         start = (first + i) * len(h[0])
         z = outputs[start : start + n]
-        inputs = source.rows(self.k, start, h[0][:n])
-        self.forward([inputs, *(y[:n] for y in h[1:]), z])
+        x = source.rows(self.k, start, (h[0] if raw is None else raw)[:n])
+        inputs = x if raw is None else h[0][:n]
+        self.forward([inputs, *(y[:n] for y in h[1:]), z], raw=None if raw is None else x)
         getattr(self.k, output)(z, out=z)
 
     def summary(self) -> str:
-        """A table of the layers: shape, parameters and multiply-adds for one sample."""
+        """A table of the embeddings and layers: shape, parameters and multiply-adds for one sample."""
         norm = "" if self.normalization is None else f"{self.normalization} norm, "
         names = [*(norm + name for name in self.activations), self.output]
         gains = [*(size * (self.normalization is not None) for size in self.sizes[1:-1]), 0]
         rows = [("layer", "shape", "activation", "parameters", "multiply-adds")]
+        for i, table in enumerate(self.parameters.e, 1):
+            rows.append((f"e{i}", f"{len(table)} x {table.shape[1]}", "embedding", f"{table.size:,}", "0"))
         for i, (w, name, more) in enumerate(zip(self.parameters.w, names, gains, strict=True), 1):
             fan_in, fan_out = w.shape
             count = (fan_in + 1) * fan_out + more
             rows.append((str(i), f"{fan_in} x {fan_out}", name, f"{count:,}", f"{fan_in * fan_out:,}"))
         products = sum(w.size for w in self.parameters.w)
-        rows.append(("total", "", "", f"{products + sum(self.sizes[1:]) + sum(gains):,}", f"{products:,}"))
+        embedded = sum(table.size for table in self.parameters.e)
+        rows.append(("total", "", "", f"{products + sum(self.sizes[1:]) + sum(gains) + embedded:,}", f"{products:,}"))
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
             "  ".join(

@@ -19,7 +19,7 @@ from xpnet.errors import number, one_of
 if TYPE_CHECKING:
     from xpnet.devices import Array
     from xpnet.kernels import Table
-    from xpnet.network import Parameters
+    from xpnet.parameters import Parameters
 
 Scalars = dict[str, "Array"]
 """The numbers of one step: 0-d arrays of the parameters' dtype, by column."""
@@ -30,7 +30,7 @@ class Update(ABC):
 
     Attributes:
         columns: Names of the numbers that change from step to step.
-        grads: The gradient block; biases always go there, weights unless they are the target.
+        grads: The gradient block; biases, gains and tables always go there, weights unless they are the target.
         target: Where affine_weights writes, layer by layer.
         state: The arrays, beside the parameters, that outlive a step.
     """
@@ -65,7 +65,7 @@ class InPlaceSGD(Update):
         self.target = parameters.w
 
     def table(self, step: np.ndarray, lr: np.ndarray, l2: np.ndarray) -> dict[str, np.ndarray]:
-        """lr for the biases, alpha and beta for the products."""
+        """lr for all but the weights, alpha and beta for the products."""
         return {"lr": lr, "alpha": -lr, "beta": 1 - lr * l2}
 
     def scales(self, row: Scalars) -> tuple[Any, Any]:
@@ -73,7 +73,7 @@ class InPlaceSGD(Update):
         return row["alpha"], row["beta"]
 
     def apply(self, k: Table, row: Scalars) -> None:
-        """The biases' step."""
+        """The step of biases, gains and tables."""
         k.sgd_update(self.parameters.biases, self.grads.biases, lr=row["lr"])
 
 

@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from xpnet.data.samples import Samples
-from xpnet.errors import XpnetError, number
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric, score
 from xpnet.optimizers import Update
 
 if TYPE_CHECKING:
     from xpnet.devices import Array
-    from xpnet.network import MLP, Kept
+    from xpnet.network import MLP
+    from xpnet.parameters import Kept
 
 CHUNK_STEPS = 1024
 """Steps in a chunk at the most."""
@@ -64,9 +64,10 @@ class Buffers:
 
     Attributes:
         h: (B, size) for each size: the samples, what hidden layers put out, the last pre-activations.
-        dz: (B, size), gradients; dz[i] belongs to h[i], dz[0] is None.
+        dz: (B, size), gradients; dz[i] belongs to h[i], dz[0] to those of its columns that codes became, or is None.
         kept: Of each hidden layer.
         t, labels, weights: The targets and weights of the batch.
+        raw: (B, inputs), the samples with their codes, from which h[0] is written; None where there are no codes.
     """
 
     h: list[Array]
@@ -75,18 +76,20 @@ class Buffers:
     t: Array
     labels: Array
     weights: Array
+    raw: Array | None = None
 
     def batch(self, place: int, n: int) -> Buffers:
         """Views for n samples, those that were gathered from number `place` on."""
         gathered = slice(place, place + n)
         t = self.t[gathered]
         return Buffers(
-            h=[self.h[0][gathered], *(a[:n] for a in self.h[1:])],
+            h=[self.h[0][gathered if self.raw is None else slice(n)], *(a[:n] for a in self.h[1:])],
             dz=[None if a is None else a[:n] for a in self.dz],
             kept=[kept.rows(n) for kept in self.kept],
             t=t,
             labels=t if self.labels is self.t else self.labels[gathered],
             weights=self.weights[gathered],
+            raw=None if self.raw is None else self.raw[gathered],
         )
 
 
@@ -103,9 +106,9 @@ class Workspace:
         self, network: MLP, feed: Feed, rows: int, gathered: int = 0, *, dropout: Sequence[float] = ()
     ) -> None:
         device, dtype, self.rows = network.device, network.dtype, rows
-        gathered = max(rows, gathered)
+        gathered, embeds = max(rows, gathered), bool(network.embeddings)
         h = [
-            device.operands((gathered, network.sizes[0]), dtype),
+            device.operands((rows if embeds else gathered, network.sizes[0]), dtype),
             *(device.operands((rows, size), dtype) for size in network.sizes[1:-1]),
             device.empty((rows, network.sizes[-1]), dtype),
         ]
@@ -113,11 +116,15 @@ class Workspace:
         labels = t if feed.labels is feed.t else device.empty((gathered, *feed.labels.shape[1:]), feed.labels.dtype)
         self._whole = Buffers(
             h=h,
-            dz=[None, *(device.operands((rows, size), dtype) for size in network.sizes[1:])],
+            dz=[
+                device.empty((rows, network.codes.width), dtype) if embeds else None,
+                *(device.operands((rows, size), dtype) for size in network.sizes[1:]),
+            ],
             kept=[network.keep(y, i, dropout[i] if dropout else 0.0) for i, y in enumerate(h[1:-1])],
             t=t,
             labels=labels,
             weights=device.empty((gathered,), dtype),
+            raw=device.empty((gathered, network.inputs), dtype) if embeds else None,
         )
         self.drops = any(dropout)
         self._views: dict[tuple[int, int], Buffers] = {}
@@ -131,7 +138,8 @@ class Workspace:
     def gather(self, network: MLP, feed: Feed, index: Array) -> None:
         """The samples at these places, to the front of the buffers."""
         n, v = len(index), self._whole
-        feed.gather(network.k, index, x=v.h[0][:n], t=v.t[:n], labels=v.labels[:n], weights=v.weights[:n])
+        x = (v.h[0] if v.raw is None else v.raw)[:n]
+        feed.gather(network.k, index, x=x, t=v.t[:n], labels=v.labels[:n], weights=v.weights[:n])
 
 
 class Program:
@@ -209,6 +217,21 @@ class Program:
         for array, before in zip(self.state, saved, strict=True):
             xp.copyto(array, before)
 
+    def parts(self, repeats: int) -> dict[str, Callable[[], None]]:
+        """The parts of the first step of the chunk that was run last, each to be done so many times: for measurements.
+
+        They train, too.
+        """
+        parts = {"gather": self._gather, **self._parts_of_step(0, self.workspace.batch(0, self.batch))}
+        return {name: self._repeated(part, repeats) for name, part in parts.items()}
+
+    def _gather(self) -> None:
+        """The samples of the first step of the chunk."""
+        self.workspace.gather(self.network, self.feed, self._order[: self.batch])
+
+    def _repeated(self, part: Callable[[], None], count: int) -> Callable[[], None]:
+        return self.network.device.capture(lambda _: part(), count, state=self.state)
+
     def _load(self, chunk: Chunk) -> int:
         """Send a chunk to the device, if it is not there, where the next replays find it; its number of steps."""
         if self._loaded is not chunk or not self.feed.holds(chunk.order):  # an evaluation may have used the window
@@ -248,34 +271,51 @@ class Program:
 
     def _step(self, s: int, v: Buffers) -> None:
         """Forward, loss, backward, update: step s of the chunk."""
-        k, update = self.network.k, self.update
-        row = {column: self._table[i, s, ...] for i, column in enumerate(update.columns)}
+        for part in self._parts_of_step(s, v).values():
+            part()
+
+    def _parts_of_step(self, s: int, v: Buffers) -> dict[str, Callable[[], None]]:
+        """Step s, one part after the other."""
+        row = {column: self._table[i, s, ...] for i, column in enumerate(self.update.columns)}
+        return {
+            "forward": lambda: self._forward(s, v),
+            "loss and metric": lambda: self._score(s, v),
+            "backward": lambda: self._backward(v, row),
+            "update": lambda: self._update(row),
+        }
+
+    def _forward(self, s: int, v: Buffers) -> None:
+        """The last pre-activations; before that the squared norm of the weights, where that is asked for."""
+        for results in self._by_step[2:]:
+            self.network.k.squared_norm(self.network.parameters.weights, out=results[s, ...])
         keys = None if self._keys is None else [layer[s, ...] for layer in self._keys]
-        weights = None if self.feed.weights is None else v.weights
-        losses, hits, *norms = (results[s, ...] for results in self._by_step)
-        for norm in norms:
-            k.squared_norm(self.network.parameters.weights, out=norm)
-        self.network.forward(v.h, v.kept, keys)
+        self.network.forward(v.h, v.kept, keys, raw=v.raw)
+
+    def _score(self, s: int, v: Buffers) -> None:
+        """dz of the outputs, and the sums of loss and metric."""
         score(
-            k,
+            self.network.k,
             self.loss,
             self.metric,
             v.h[-1],
             v.t,
             v.labels,
-            weights=weights,
+            weights=None if self.feed.weights is None else v.weights,
             out=v.dz[-1],
-            db=update.grads.b[-1],
-            sums=(losses, hits),
+            db=self.update.grads.b[-1],
+            sums=(self._by_step[0][s, ...], self._by_step[1][s, ...]),
         )
-        self._backward(v, row)
-        update.apply(k, row)
+
+    def _update(self, row: dict[str, Array]) -> None:
+        """What becomes of the parameters, once all gradients are there."""
+        k = self.network.k
+        self.update.apply(k, row)
         if self.max_norm is not None:
             for w in self.network.parameters.w[:-1]:
                 k.max_norm(w, limit=self.max_norm)
 
     def _backward(self, v: Buffers, row: dict[str, Array]) -> None:
-        """From dz of the outputs to every gradient: biases into their block, weights into the update's target."""
+        """From dz of the outputs to every gradient: weights into the update's target, all others into their block."""
         network, update = self.network, self.update
         k, p, activations = network.k, network.parameters, network.activations
         alpha, beta = update.scales(row)
@@ -293,6 +333,9 @@ class Program:
                 if network.normalization is not None:
                     dshift, dgain = update.grads.b[i - 1], update.grads.gains[i - 1]
                     network.normalization_backward(i - 1, v.dz[i], v.kept[i - 1], dshift=dshift, dgain=dgain)
+            elif v.raw is not None:  # reads w[0] likewise
+                k.affine_inputs(v.dz[1], p.w[0], first=network.codes.dense, out=v.dz[0])
+                network.codes.backward(k, v.raw, v.dz[0], out=update.grads.e)
             k.affine_weights(v.h[i], v.dz[i + 1], out=update.target[i], alpha=alpha, beta=beta)
 
     def _take_norms(self, _: int) -> None:
@@ -346,7 +389,7 @@ class Evaluation:
             sums = device.receipt(self._sums)()
             totals += sums[:, : full + (rest > 0)].sum(axis=1, dtype=np.float64)
         loss, metric = (float(total) / self.samples.total_weight for total in totals)
-        return loss, metric
+        return loss, metric * self.metric.unit
 
     def _replay(self, first: int, count: int, n: int) -> None:
         key = first, count, n
@@ -360,7 +403,7 @@ class Evaluation:
         k, v, start = self.network.k, self.workspace.batch(0, n), i * self.workspace.rows
         self.workspace.gather(self.network, self.feed, self._order[start : start + n])
         weights = None if self.feed.weights is None else v.weights
-        self.network.forward(v.h)
+        self.network.forward(v.h, raw=v.raw)
         sums = self._sums[0, i, ...], self._sums[1, i, ...]
         score(
             k,
@@ -380,33 +423,6 @@ def _within_range(bound: float, dtype: np.dtype) -> float:
     """The bound, or what is nearest to it of that dtype's numbers, neither 0 nor infinite."""
     limits = np.finfo(dtype)
     return float(np.clip(bound, limits.tiny, limits.max))
-
-
-def dropout_keys(seed: int, layers: int, steps: np.ndarray) -> np.ndarray:
-    """(layers, steps) uint32: words that look random, by seed, layer and number of the step.
-
-    The upper halves of splitmix64 (Steele, Lea and Flood 2014, figure 17), first of the seed, then of what that gives.
-    """
-    layer = _splitmix(np.uint64(seed) + np.arange(1, layers + 1, dtype=np.uint64))[:, None]
-    return (_splitmix(layer + steps.astype(np.uint64)) >> np.uint64(32)).astype(np.uint32)
-
-
-def dropout_rates(dropout: Any, layers: int) -> tuple[float, ...]:
-    """One rate for each hidden layer, from one for all of them or one for each, from 0 to below 1."""
-    given = [dropout] if np.ndim(dropout) == 0 else list(dropout)
-    rates = [number("dropout", rate, below=1) for rate in given]
-    if len(rates) not in (1, layers):
-        raise XpnetError(
-            f"dropout: got {len(rates)} rates for {layers} hidden layers; give one for all or one for each."
-        )
-    return tuple(rates * layers if len(rates) == 1 else rates)
-
-
-def _splitmix(x: np.ndarray) -> np.ndarray:
-    x = x * np.uint64(0x9E3779B97F4A7C15)
-    x = (x ^ x >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ x >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
-    return x ^ x >> np.uint64(31)
 
 
 def chunk_steps(network: MLP, batch: int, per_epoch: int) -> int:

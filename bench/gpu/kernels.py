@@ -129,7 +129,8 @@ def prepared(device: Any, batch: int, *, normalization: str | None = None, dropo
     import xpnet
     from xpnet.data.samples import Samples
     from xpnet.data.transform import InputTransform
-    from xpnet.program import Chunk, dropout_keys
+    from xpnet.dropout import dropout_keys
+    from xpnet.program import Chunk
 
     rng = np.random.default_rng(0)
     x = rng.integers(0, 256, (ROWS, SIZES[0])).astype(np.uint8)

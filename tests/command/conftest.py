@@ -67,11 +67,15 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
-    """Run `python -m xpnet.train` with these options, but in this process."""
+    """Run `python -m xpnet.train` with these options, but in this process, and without a report unless it is asked for.
+
+    One takes longer than most of these trainings.
+    """
 
     def run(*options: object) -> Ended:
         capsys.readouterr()
-        status = main([str(option) for option in options])
+        told = {"--report", "--no-report"} & set(options)
+        status = main([str(option) for option in (*(() if told else ("--no-report",)), *options)])
         return Ended(status, *capsys.readouterr())
 
     return run

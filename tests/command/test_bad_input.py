@@ -72,12 +72,13 @@ OPTIONS = {
     "--monitor nonesuch": "monitor|nonesuch|val_accuracy",
     "--monitor val_loss --val-size 0": "monitor|val_loss|no validation set",
     "--monitor val_mse": "monitor|val_mse|val_accuracy",
-    "--keep x": "keep|x|best|last",
+    "--final-weights x": "final-weights|x|best|last",
     "--device tpu": "device|tpu|cuda",
     "--device cuda:x": "device|cuda:x|cuda:N",
     "--device cpu --precision bf16": "precision|bf16|cpu|use a GPU",
     "--device cpu --eager": "eager|cpu|use a GPU",
     "--device cpu --autotune x.json": "autotune|cpu|use a GPU",
+    "--deterministic --autotune x.json": "autotune|deterministic|leave one out",
     "--precision fp16": "precision|fp16|bf16",
     "--nonesuch 1": "nonesuch|nknown option",
     "--batchsize 4": "batchsize|Did you mean --batch-size",
@@ -275,7 +276,7 @@ FILES = {
     "three files": (lambda: [*npy(X, Y), "x.npy"], "3 data files"),
     "a name beside a file": (lambda: ["digits", *npy(X, Y)[1:]], "digits|kind"),
     "a folder": (lambda: ["."], ".|kind"),
-    "an unknown kind": (lambda: written("d.csv", b"1,2\n"), "d.csv|kind"),
+    "an unknown kind": (lambda: written("d.xls", b"1,2\n"), "d.xls|kind"),
     "truncated IDX": (lambda: idx(lambda content: content[:-1]), "a-idx3|12 bytes|only 11"),
     "IDX that ends in its header": (lambda: idx(lambda content: content[:6]), "a-idx3|header"),
     "IDX with a wrong magic": (lambda: idx(lambda content: b"\1" + content[1:]), "a-idx3|two zero bytes"),
@@ -351,7 +352,7 @@ def test_whatever_number_is_given_ends_in_a_status(capsys, chosen, schedule, los
 
     capsys.readouterr()
     options = [f"{name}={text}" for name, text in chosen.items()]
-    start = ["--recipe", "xor", "--epochs", "1", "--schedule", schedule, "--quiet", "--no-plot"]
+    start = ["--recipe", "xor", "--epochs", "1", "--schedule", schedule, "--quiet", "--no-plot", "--no-report"]
     start += ["--out", "run", "--overwrite", "--loss", loss, *normalization]
     start += ["--output", "sigmoid" if loss == "cross_entropy" else "linear"]
     with warnings.catch_warnings():

@@ -48,7 +48,7 @@ def test_divergence_keeps_the_best_weights_from_before(command):
 
 
 def start(folder, *options, **environment):
-    command = [sys.executable, "-u", "-m", "xpnet.train", *options]
+    command = [sys.executable, "-u", "-m", "xpnet.train", "--no-report", *options]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=folder, env={**os.environ, **environment}, **pipes)
 

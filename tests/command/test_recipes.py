@@ -47,8 +47,8 @@ def test_list_names_each_with_data_and_network(command, tmp_path, monkeypatch):
     assert (ended.status, ended.err) == (0, "")
     lines = [re.split(r"  +", line.strip()) for line in ended.out.splitlines()]
     read = map(recipes.read, recipes.names())
-    assert lines[1:] == [[recipe.name, recipe.settings["data"], recipe.network, recipe.expect] for recipe in read]
-    assert {line[0] for line in lines[1:]} == {*REAL, "xor", "sine"}
+    assert lines[1:] == [[recipe.name, recipe.data, recipe.network, recipe.expect] for recipe in read]
+    assert {line[0] for line in lines[1:]} == {*REAL, "xor", "sine", "table"}
     assert ["mnist-dnn", "mnist", "300-100 relu"] in [line[:3] for line in lines]
     assert list(tmp_path.iterdir()) == []
 

@@ -16,7 +16,7 @@ from scipy import sparse
 import xpnet
 from xpnet.config import Config, read_settings
 
-FILES = {"config.toml", "history.csv", "model.safetensors", "curves.png"}
+FILES = {"config.toml", "history.csv", "model.safetensors", "curves.png", "result.json", "checkpoints", ".lock"}
 TIMES = {"seconds", "samples_per_second"}
 
 # The line of --json
@@ -158,7 +158,7 @@ def test_validation_scores_are_those_of_the_best_epoch(quiet_json):
 
 
 def test_keep_last_saves_the_weights_of_the_last_epoch(quiet_json):
-    ended = quiet_json(*GROWING, "--keep", "last")
+    ended = quiet_json(*GROWING, "--final-weights", "last")
     assert ended.result["val_accuracy"] == val_accuracies(ended)[-1] < max(val_accuracies(ended))
 
 
@@ -167,6 +167,13 @@ def test_early_stopping_ends_after_so_many_epochs_without_improvement(quiet_json
     accuracies = val_accuracies(ended)
     assert ended.result["stopped"] == "early stopping"
     assert len(accuracies) == accuracies.index(max(accuracies)) + 3 < 8
+
+
+def test_determinism_says_what_it_costs_and_changes_nothing_on_a_cpu(command):
+    one, other = (command("--epochs", 1, "--device", "cpu", *more, "--json") for more in ([], ["--deterministic"]))
+    assert "deterministic costs nothing" in other.out
+    models = [(ended.folder / "model.safetensors").read_bytes() for ended in (one, other)]
+    assert models[0] == models[1]
 
 
 def test_json_is_the_last_of_many_lines_without_quiet(command):
@@ -201,6 +208,13 @@ def test_no_plot_leaves_the_curves_out(quiet_json):
     assert {file.name for file in quiet_json("--epochs", 1, "--no-plot").folder.iterdir()} == FILES - {"curves.png"}
 
 
+def test_a_report_lies_beside_them_and_can_be_left_out(quiet_json):
+    ended = quiet_json("--epochs", 1, "--report")
+    assert {file.name for file in ended.folder.iterdir()} == FILES | {"report.html"}
+    assert ended.settings["report"] is True
+    assert {file.name for file in quiet_json("--epochs", 1, "--no-report").folder.iterdir()} == FILES
+
+
 def test_history_has_a_row_for_each_evaluation_after_so_many_steps(quiet_json):
     rows = quiet_json("--steps", 50, "--eval-every", "20steps", "--no-plot").rows
     assert [row["step"] for row in rows] == ["20", "40", "50"]
@@ -209,10 +223,10 @@ def test_history_has_a_row_for_each_evaluation_after_so_many_steps(quiet_json):
 
 def test_second_run_takes_another_folder_and_leaves_the_first_alone(quiet_json):
     first = quiet_json("--epochs", 1, "--no-plot")
-    before = {file.name: file.read_bytes() for file in first.folder.iterdir()}
+    before = {file: file.read_bytes() for file in first.folder.rglob("*.*")}
     second = quiet_json("--epochs", 2, "--no-plot")
     assert (first.folder.name, second.folder.name) == ("digits", "digits-2")
-    assert {file.name: file.read_bytes() for file in first.folder.iterdir()} == before
+    assert {file: file.read_bytes() for file in first.folder.rglob("*.*")} == before
     assert quiet_json("--epochs", 1, "--no-plot", "--name", "mine").folder.name == "mine"
 
 
@@ -264,7 +278,8 @@ REPEATED = {
         *("--activation", "tanh", "gelu", "--init", "he_normal", "--bias-init", "uniform(0.1)", "--dtype", "float64"),
         *("--optimizer", "sgd", "--lr", 0.1, "--momentum", 0.9, "--nesterov", "--schedule", "one-cycle"),
         *("--warmup", 1, "--l2", 1e-3, "--clip-norm", 1, "--batch-size", 50, "--steps", 60, "--replacement"),
-        *("--seed", 7, "--eval-every", "3steps", "--early-stopping", 15, "--monitor", "val_loss", "--keep", "last"),
+        *("--seed", 7, "--eval-every", "3steps", "--early-stopping", 15, "--monitor", "val_loss"),
+        *("--final-weights", "last"),
     ],
     "every regularization": [
         *("--hidden", 20, 10, "--normalization", "batch", "--dropout", 0.2, 0.1, "--label-smoothing", 0.1),
@@ -381,7 +396,7 @@ def test_the_end_names_scores_and_files(command):
     lines = command("--epochs", 1).out.splitlines()
     for start in ("training set", "validation set", "test set"):
         assert any(re.fullmatch(rf"{start} +\d\S* +[01]\.\d{{4}}", line.rstrip()) for line in lines)
-    assert {os.path.basename(line) for line in lines[-4:]} == FILES
+    assert {os.path.basename(line) for line in lines[-5:]} == FILES - {"checkpoints", ".lock"}
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pseudo-terminals are POSIX's")
@@ -390,7 +405,7 @@ def test_a_bar_moves_on_a_terminal(tmp_path):
 
     leader, follower = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120"}
-    command = [sys.executable, "-m", "xpnet.train", "--epochs", "30", "--no-plot"]
+    command = [sys.executable, "-m", "xpnet.train", "--epochs", "30", "--no-plot", "--no-report"]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdin=follower, stdout=follower, stderr=follower)
     os.close(follower)
     text = read_all(leader)

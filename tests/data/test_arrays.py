@@ -162,10 +162,10 @@ def test_damaged_arrays_are_refused(tmp_path, raw, refusal):
 
 
 def test_a_member_over_the_limit_is_refused_unread(tmp_path, monkeypatch, refusal):
-    monkeypatch.setattr("xpnet.data.arrays.MAX_BYTES", 40)
+    monkeypatch.setenv("XPNET_MAX_BYTES", "40")
     path = tmp_path / "mine.npz"
     np.savez(path, X=X, y=Y)
-    assert "it holds 48 bytes but at most 40 are read" in refusal(read_arrays, [path])
+    assert "bytes but at most 40 are read: take less, or raise XPNET_MAX_BYTES" in refusal(read_arrays, [path])
 
 
 def good_npz():

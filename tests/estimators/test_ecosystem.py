@@ -381,7 +381,7 @@ class Recorder:
     def on_fit_task_begin(self, estimator, context):
         self.events.append("begin fit" if context.parent is None else "begin")
 
-    def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):  # noqa: N803
+    def on_fit_task_end(self, estimator, context, *, X=None, y=None, fitted_estimator=None):  # noqa: N803 - its name there
         self.events.append("end fit" if context.parent is None else "end")
         if self.fail:
             raise RuntimeError("mine")

@@ -14,7 +14,7 @@ from xpnet.optimizers import BlockUpdate, InPlaceSGD, Scalars, Update
 if TYPE_CHECKING:
     from xpnet.devices import Array, Device
     from xpnet.kernels import Table
-    from xpnet.network import Parameters
+    from xpnet.parameters import Parameters
 
 SOLVERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 """Those that go by steps."""

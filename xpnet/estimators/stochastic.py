@@ -10,13 +10,14 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from xpnet.data.samples import Samples
+from xpnet.dropout import dropout_keys, dropout_rates
 from xpnet.errors import DivergenceError
 from xpnet.estimators.problem import Problem, give_weights
 from xpnet.estimators.rates import Rates
 from xpnet.estimators.solvers import State
 from xpnet.feed import Feed
 from xpnet.memory import TRAINING_BLOCKS, foresee
-from xpnet.program import Chunk, Outcome, Program, Workspace, chunk_steps, dropout_keys, dropout_rates
+from xpnet.program import Chunk, Outcome, Program, Workspace, chunk_steps
 from xpnet.schedules import Span
 
 if TYPE_CHECKING:
@@ -251,7 +252,8 @@ class Epochs:
         lr = self.rates(steps)
         self.lr = float(lr[-1])
         divisors = np.where(divisors != 0, divisors, np.inf)  # a batch without weight has no loss and no penalty
-        l2 = np.full(len(steps), self.alpha) if self.decoupled else self.alpha / divisors
+        with np.errstate(over="ignore"):  # weights near 0 make any penalty infinite, which the losses show
+            l2 = np.full(len(steps), self.alpha) if self.decoupled else self.alpha / divisors
         keys = None
         if any(self._dropout):
             keys = dropout_keys(state.dropout_seed or 0, len(self._dropout), steps)
@@ -264,7 +266,8 @@ class Epochs:
             losses = losses + 0.5 * self.alpha * outcome.norms.astype(float)
         sizes = np.full(len(losses), self.batch)
         sizes[-1] = rows - (len(losses) - 1) * self.batch
-        return float((losses / divisors * sizes).sum())
+        with np.errstate(over="ignore"):  # infinity is told of as divergence
+            return float((losses / divisors * sizes).sum())
 
     def _order(self) -> np.ndarray:
         if self._drawn is None and self._estimator.shuffle:
