@@ -170,28 +170,47 @@ def test_what_was_stopped_goes_on_as_if_it_had_not_been(eval_every, step):
     assert_same(ended(other), ended(whole))
 
 
-def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one():
-    longer, shorter = make(epochs=6), make(epochs=3)
+@pytest.mark.parametrize("eval_every", [1, 2, "7steps"])
+@pytest.mark.parametrize("stopping", [None, 30], ids=["done", "stopped at its end"])
+def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one(eval_every, stopping):
+    longer, shorter = make(epochs=6, eval_every=eval_every), make(epochs=3, eval_every=eval_every)
     collected = Collect(shorter)
-    shorter.trainer.run(shorter)
-    other = make(epochs=6)
-    other.go_on(collected.snapshots[-1])
-    other.trainer.run(other)
-    longer.trainer.run(longer)
-    assert_same(ended(other), ended(longer))
-
-
-def test_what_was_stopped_at_its_end_can_be_made_longer():
-    shorter, longer = make(epochs=3), make(epochs=6)
-    collected = Collect(shorter)
-    shorter.trainer.callbacks.append(StopAt(30))
+    if stopping:
+        shorter.trainer.callbacks.append(StopAt(stopping))
     shorter.trainer.run(shorter)
     assert shorter.trainer.history.stopped == "done"
-    other = make(epochs=6)
+    assert shorter.trainer.history.rows[-1].val_loss is not None
+    again, other = make(epochs=3, eval_every=eval_every), make(epochs=6, eval_every=eval_every)
+    for training, expected in ((again, shorter), (other, longer)):
+        training.go_on(collected.snapshots[-1])
+        training.trainer.run(training)
+    longer.trainer.run(longer)
+    assert_same(ended(again), ended(shorter))
+    assert_same(ended(other), ended(longer))
+
+
+class StopInRow(xpnet.Callback):
+    """Stops while a row is made, as a signal does that comes while the validation set is evaluated."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def on_row(self, trainer, row):
+        if trainer.step == self.step:
+            trainer.stop("interrupted")
+
+
+@pytest.mark.parametrize("settings", ["early stopping", "early stopping, last", "adam"])
+def test_a_signal_in_the_last_row_changes_nothing(settings):
+    whole, stopped, other = (make(**SETTINGS[settings]) for _ in range(3))
+    whole.trainer.run(whole)
+    collected = Collect(stopped)
+    stopped.trainer.callbacks.append(StopInRow(whole.trainer.step))
+    stopped.trainer.run(stopped)
+    assert stopped.trainer.stopped == "interrupted"
     other.go_on(collected.snapshots[-1])
     other.trainer.run(other)
-    longer.trainer.run(longer)
-    assert_same(ended(other), ended(longer))
+    assert_same(ended(other), ended(whole))
 
 
 def test_nothing_is_trained_after_early_stopping():

@@ -186,11 +186,12 @@ def _train(
             "make the batch or the hidden layers smaller."
         )
     except KeyboardInterrupt:  # the second one: what is whole is saved at once
-        trainer.history.stopped = INTERRUPTED
+        trainer.stop(INTERRUPTED)
     finally:
         checkpoints.finish()
         trainer.callbacks = []
-    if trainer.history.stopped in BROKEN_OFF:
+    if trainer.stopped in BROKEN_OFF:  # perhaps in the last step, but what comes after the training takes time too
+        trainer.history.stopped = trainer.stopped
         return (
             f"{trainer.history.stopped.capitalize()} after {trainer.step} of {trainer.total_steps} steps; the "
             f"{_kept(trainer.history)} are saved, and --resume {own.path} goes on."

@@ -147,7 +147,7 @@ class Training:
             self._end_row()
         if self.ended:  # another process came so far, and perhaps not to writing all of it down
             trainer.tell("on_safe_point")
-        following, stopped = next(coming, None), bool(trainer.stopped)
+        following, stopped = next(coming, None), bool(trainer.stopped) or self.ended
         while following is not None and not stopped:
             stretch, following = following, None
 
@@ -161,12 +161,13 @@ class Training:
             self._take(stretch, outcome, time.perf_counter() - start)
             if self._row_is_due() and not trainer.stopped:
                 self._end_row()
-            stopped = bool(trainer.stopped)  # a signal may come at any time; the last safe point must know of it
+            stopped = bool(trainer.stopped) or self.ended  # a signal may come at any time; the safe point must know
             trainer.tell("on_safe_point")
-        if self._sums.samples:  # stopped on the way: what is kept gets its row too
+        early = self.keeper.patience_ended
+        if self._sums.samples:  # what is kept at the end, or where it was stopped on the way, gets its row too
             self._end_row(last=True)
-        done = trainer.step == self.span.total and trainer.stopped != EARLY
-        self.history.stopped = DONE if done else trainer.stopped
+        done = DONE if trainer.step == self.span.total else trainer.stopped
+        self.history.stopped = EARLY if early else done
 
     def snapshot(self) -> Snapshot:
         """All that this training is, at a safe point, as copies on the host."""
@@ -179,7 +180,6 @@ class Training:
             facts={
                 "step": trainer.step,
                 "total": self.span.total,
-                "stopped": EARLY if trainer.stopped == EARLY else "",
                 "position": asdict(self._position),
                 "sums": asdict(self._sums),
                 "lr": self._lr,
@@ -206,12 +206,12 @@ class Training:
         self._sums, self._position = _Sums(**facts["sums"]), _Position(**facts["position"])
         self._lr, self._penalty = float(facts["lr"]), float(facts["penalty"])
         self.batches.generator = self._position.generator
-        trainer.step, trainer.stopped = int(facts["step"]), str(facts["stopped"])
+        trainer.step = int(facts["step"])
 
     @property
     def ended(self) -> bool:
         """Whether nothing is left to train."""
-        return self.trainer.step == self.span.total or self.trainer.stopped == EARLY
+        return self.trainer.step == self.span.total or self.keeper.patience_ended
 
     def _arrays(self) -> Iterator[tuple[str, Array]]:
         """All arrays of the device that outlive a step, by name."""
@@ -279,15 +279,18 @@ class Training:
         return np.add.reduceat(self.samples.weights[order].astype(float), starts)
 
     def _row_is_due(self) -> bool:
+        """Whether a longer training, too, would have its row here: the last one is not in what that goes on from."""
         step, every = self.trainer.step, self.trainer.eval_every
-        at = every.left(step) == every.count if every.unit == "steps" else step % self.span.per_epoch == 0
-        return at or step == self.span.total
+        if every.unit == "steps":
+            return step % every.count == 0
+        epoch, begun = divmod(step, self.span.per_epoch)
+        return begun == 0 and (step < self.span.total or epoch % every.count == 0)
 
     def _end_row(self, *, last: bool = False) -> None:
         """A row of history; the validation set where it is due, or last; the weights worth keeping."""
         trainer, sums, every = self.trainer, self._sums, self.trainer.eval_every
         epoch = trainer.step / self.span.per_epoch
-        due = last or trainer.step == self.span.total or every.unit == "steps" or epoch % every.count == 0
+        due = last or every.unit == "steps" or epoch % every.count == 0
         weight = sums.weight or 1.0
         val_loss, val_metric = self.evaluation() if due and self.evaluation else (None, None)
         if val_loss is not None and np.isnan(val_loss):
@@ -313,8 +316,6 @@ class Training:
         self.history.rows.append(row)
         self.keeper.offer(row)
         trainer.tell("on_row", row)
-        if self.keeper.patience_ended and not trainer.stopped:
-            trainer.stop(EARLY)
 
     def _check_finite(self, stretch: _Stretch, outcome: Outcome) -> None:
         """Raise where a loss of this chunk, or a weight after it, is not finite."""
