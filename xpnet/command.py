@@ -10,6 +10,7 @@ from cyclopts import CycloptsError
 
 from xpnet.errors import OutOfMemoryError, XpnetError, printable
 from xpnet.reporting.streams import steady
+from xpnet.signals import noted
 
 BAD_INPUT, OUT_OF_MEMORY, INTERRUPTED = 2, 4, 130
 """Exit statuses."""
@@ -23,7 +24,7 @@ def perform(app: Callable[..., Any], arguments: Sequence[str] | None, *, interru
         arguments: None for those of the process.
         interrupted: What to say at Ctrl-C.
     """
-    with steady():
+    with steady(), noted() as interrupts:
         try:
             return int(app(arguments, exit_on_error=False, print_error=False) or 0)
         except OutOfMemoryError as error:
@@ -33,6 +34,11 @@ def perform(app: Callable[..., Any], arguments: Sequence[str] | None, *, interru
             tell(printable(" ".join(str(error).split())))
             return BAD_INPUT
         except KeyboardInterrupt:
+            tell(interrupted)
+            return INTERRUPTED
+        except ImportError:
+            if not interrupts:
+                raise
             tell(interrupted)
             return INTERRUPTED
         except MemoryError:

@@ -21,7 +21,8 @@ from xpnet.errors import DivergenceError, XpnetError, printable
 from xpnet.files import write_whole
 from xpnet.folder import ALGORITHMS, CONFIG, CURVES, FILES, HISTORY, MODEL, REPORT, TENSORBOARD, HistoryFile, RunFolder
 from xpnet.modelfile import save
-from xpnet.reporting.tensorboard import TensorBoard, writer_class
+from xpnet.reporting import tensorboard
+from xpnet.reporting.tensorboard import TensorBoard
 from xpnet.resuming import Past, circumstances, go_on, refuse_other_samples
 from xpnet.signals import calling
 from xpnet.task import Task
@@ -126,7 +127,7 @@ def run(
     if past is not None:
         refuse_other_samples(task, past)
     if task.config.tensorboard:
-        writer_class()  # is missed before anything is begun
+        tensorboard.library()  # is missed before anything is begun
     with preparing:
         training = task.trainer.prepare(task.train, task.validation)
     table = None if task.config.autotune is None else Path(task.config.autotune)

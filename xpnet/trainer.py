@@ -21,7 +21,7 @@ from xpnet.network import MLP
 from xpnet.optimizers import Optimizer
 from xpnet.program import Evaluation, Workspace
 from xpnet.schedules import Constant, Schedule
-from xpnet.signals import calling
+from xpnet.signals import calling, postponed
 from xpnet.training import Interval, Training
 
 INTERRUPTED = "interrupted"
@@ -178,9 +178,9 @@ class Trainer:
                 training.run()
             broken = False
         finally:
-            with self.network.device:
+            with postponed(), self.network.device:
                 training.keeper.restore(broken=broken)
-            self.tell("on_end")
+                self.tell("on_end")
         return self.history
 
     def evaluate(self, x: Any, y: Any, *, sample_weight: Any = None) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from functools import cache, wraps
@@ -18,6 +19,7 @@ from xpnet.devices.cpu.nodes.compiling import Kind, compiled, constant
 from xpnet.devices.cpu.tape import Replay, Tape
 from xpnet.devices.cpu.twins import TWINS
 from xpnet.devices.plain import Plain
+from xpnet.signals import postponed
 
 PRODUCT_WORK = 2**16
 """Multiply-adds that are worth a thread."""
@@ -169,12 +171,16 @@ class Cpu(Plain):
         return tape
 
     def _replay(self, replay: Replay) -> None:
-        """Walk the tape; the BLAS leaves the processors to the tape's own threads."""
+        """Walk the tape; the BLAS leaves the processors to the tape's own threads.
+
+        Ctrl-C waits for the end of a team, whose threads would go on writing into arrays that others take by then; one
+        thread alone is not interrupted within its walk, and to postpone costs 18 us, as much as a small step.
+        """
         if self._at_work:
             return replay()
         self._at_work = True
         try:
-            with _serial_blas:
+            with postponed() if replay.has_team else contextlib.nullcontext(), _serial_blas:
                 replay()
         finally:
             self._at_work = False

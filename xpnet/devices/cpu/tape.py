@@ -102,6 +102,11 @@ class Replay:
         # Of each thread the node at hand, and the counter, on pages of their own.
         self._desks = np.zeros((self._threads + 1, 512), np.int64)
 
+    @property
+    def has_team(self) -> bool:
+        """Whether threads are started for it."""
+        return self._threads > 1
+
     def __call__(self) -> None:
         """Walk: this thread and, where there are more parts, others for as long as it takes."""
         self._desks[-1] = 0

@@ -12,6 +12,7 @@ import numpy as np
 from numba import cfunc, from_dtype, types
 
 from xpnet.devices.cpu import native
+from xpnet.signals import postponed
 
 OPTIONS: dict[str, Any] = {"fastmath": {"contract", "reassoc", "nsz", "arcp"}, "error_model": "numpy"}
 
@@ -27,7 +28,8 @@ def compiled(factory: Callable[..., Any], *kinds: Kind) -> Any:
     # may take each other's code, and would look at changes of the function's own file alone.
     function.__qualname__ = "-".join([factory.__name__, *map(str, kinds), _sources()])
     node = partial(cfunc, types.void(types.int64, types.int64, types.int64), **OPTIONS)
-    return native.kept_on_disk(node, function)
+    with postponed():  # LLVM calls Python back, where what is thrown would be lost
+        return native.kept_on_disk(node, function)
 
 
 @cache

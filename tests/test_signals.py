@@ -1,0 +1,146 @@
+"""Ctrl-C and its kin: what asks a training to end comes when it can be heeded, and is never lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import signals
+from xpnet.command import perform
+
+posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent by POSIX's kill")
+
+
+def ctrl_c():
+    signal.raise_signal(signal.SIGINT)
+
+
+@pytest.fixture(autouse=True)
+def handler():
+    """That of Python's beginning, which an ignored Ctrl-C would not have set."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def test_a_postponed_ctrl_c_comes_at_the_end(handler):
+    done = []
+    with pytest.raises(KeyboardInterrupt), signals.postponed():
+        ctrl_c()
+        ctrl_c()
+        done.append("all of it")
+    assert done == ["all of it"]
+    assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_postponed_ctrl_c_calls_what_it_would_have_called():
+    called = []
+    with signals.calling(lambda: called.append("first"), "SIGINT"):
+        with signals.postponed():
+            ctrl_c()
+            assert called == []
+        assert called == ["first"]
+        with pytest.raises(KeyboardInterrupt):
+            ctrl_c()
+
+
+@pytest.mark.parametrize("ignored", [signal.SIG_IGN])
+def test_what_is_ignored_stays_so(ignored):
+    signal.signal(signal.SIGINT, ignored)
+    with signals.calling(pytest.fail, "SIGINT"), signals.postponed(), signals.noted():
+        assert signal.getsignal(signal.SIGINT) is ignored
+        ctrl_c()
+    assert signal.getsignal(signal.SIGINT) is ignored
+
+
+@posix
+@pytest.mark.parametrize("name", ["SIGINT", "SIGHUP"])
+def test_a_training_under_nohup_goes_on(tmp_path, name):
+    """A shell's "&" makes a script's command ignore Ctrl-C, nohup makes it ignore the end of the terminal."""
+    number = getattr(signal, name)
+    code = f"""
+import os, signal, sys
+from xpnet import Callback, train
+from xpnet.reporting import console
+class Struck(Callback):
+    def on_row(self, trainer, row):
+        os.kill(os.getpid(), {int(number)})
+console.watch = lambda screen: Struck()
+sys.exit(train.main(["--hidden", "5", "--epochs", "3", "--no-plot", "--no-report", "--out", "run", "--quiet"]))
+"""
+    command = [sys.executable, "-c", code]
+    ignoring = {"preexec_fn": lambda: signal.signal(number, signal.SIG_IGN)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, **ignoring)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len((tmp_path / "run" / "history.csv").read_text().splitlines()) == 4
+
+
+def test_an_interrupted_import_is_an_interruption(capsys):
+    def app(arguments, **_):
+        try:
+            ctrl_c()
+        except KeyboardInterrupt:  # what C code makes of it
+            raise ImportError("numpy._core.multiarray failed to import") from None
+
+    assert perform(app, [], interrupted="Interrupted.") == 130
+    assert capsys.readouterr().err == "xpnet: Interrupted.\n"
+
+
+def test_another_failed_import_is_told_as_such():
+    def app(arguments, **_):
+        raise ImportError("no such thing")
+
+    with pytest.raises(ImportError, match="no such thing"):
+        perform(app, [])
+
+
+def test_ctrl_c_waits_for_the_threads_of_a_run():
+    device = xpnet.device("cpu")
+    device.threads = 2
+    a, b = (np.random.default_rng(i).normal(size=(600, 600)).astype(np.float32) for i in range(2))
+    out = np.zeros((40, 600, 600), np.float32)
+    before = threading.active_count()
+    replay = device.capture(lambda i: device.gemm(a, b, out=out[i]), len(out))
+    replay()
+    expected = out.copy()
+    for moment in np.linspace(0.001, 0.03, 15):
+        out.fill(0)
+        struck = threading.Timer(moment, os.kill, (os.getpid(), signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            struck.start()
+            while True:
+                replay()
+        struck.join()
+        assert threading.active_count() == before, "its threads would write into the arrays of the next run"
+        np.testing.assert_array_equal(out, expected if out.any() else 0)  # all of a run, or none
+
+
+def test_ctrl_c_while_the_final_weights_are_put_back_waits_for_them(monkeypatch):
+    x, y = np.random.default_rng(0).normal(size=(50, 4)), np.arange(50) % 3
+    network = xpnet.MLP([4, 6, 3], output="softmax", device="cpu")
+    trainer = xpnet.Trainer(network, epochs=4, batch_size=10, final_weights="best")
+    training = trainer.prepare(trainer._samples(x, y))
+    copy = training.keeper._copy
+
+    def interrupted_copy(arrays, *, to):
+        ctrl_c()
+        copy(arrays, to=to)
+
+    class Last(xpnet.Callback):
+        def on_row(self, trainer, row):
+            if row.epoch == 4:
+                monkeypatch.setattr(training.keeper, "_copy", interrupted_copy)
+
+    trainer.callbacks.append(Last())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(training)
+    assert training.history.stopped == "done"
+    for kept, array in zip(training.keeper.arrays["best"], network.state, strict=True):
+        np.testing.assert_array_equal(kept, array)
