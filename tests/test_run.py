@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 import xpnet
 from xpnet import run
+from xpnet.callbacks import History, Row
 from xpnet.config import Config
-from xpnet.folder import FILES
+from xpnet.folder import FILES, HistoryFile
 from xpnet.task import prepare
 
 
@@ -49,6 +52,26 @@ def test_a_disk_that_fills_up_ends_in_a_sentence(task):
 
     with pytest.raises(xpnet.XpnetError, match="No space left on device"):
         run.run(task, [At(2, full)])
+
+
+def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
+    resource = pytest.importorskip("resource", reason="Windows has no limits to stand for a full disk")
+    trainer = SimpleNamespace(history=History("accuracy", 10))
+    path, row = tmp_path / "history.csv", Row(1, 10, 0.5, 0.9, None, None, 0.01, 1.0, 100.0, True)
+    file = HistoryFile(path)
+    file.on_start(trainer)
+    file.on_row(trainer, row)
+    whole, before = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 9, before[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            file.on_row(trainer, row)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert path.read_bytes() == whole
+    file.on_row(trainer, row)
+    file.on_end(trainer)
+    assert path.read_bytes() == whole + whole.splitlines(keepends=True)[-1]
 
 
 def test_overwriting_leaves_nothing_of_another_run(task, tmp_path):

@@ -217,7 +217,7 @@ def test_train_installs_once_and_passes_options_folder_and_exit_code_on(reposito
     assert (second.returncode, second.stderr) == (7, "")
 
 
-TEST_EXTRAS = "test" if Path("/proc/driver/nvidia/version").exists() else "test,cuda-sources"
+TEST_EXTRAS = "test,bench" if Path("/proc/driver/nvidia/version").exists() else "test,bench,cuda-sources"
 
 
 @posix
@@ -234,9 +234,9 @@ def test_train_and_test_share_an_environment(repository):
 @posix
 def test_an_added_extra_keeps_the_others(repository):
     repository.run("scripts/test")
-    (repository.root / "scripts/bench").write_text('source "$(dirname "$0")/environment.sh"\nprepare bench\n')
-    repository.run("scripts/bench")
-    assert repository.installed == [f".[{TEST_EXTRAS},bench]"]
+    (repository.root / "scripts/search").write_text('source "$(dirname "$0")/environment.sh"\nprepare tune\n')
+    repository.run("scripts/search")
+    assert repository.installed == [f".[{TEST_EXTRAS},tune]"]
     repository.run("scripts/test")
     assert not repository.installed
 

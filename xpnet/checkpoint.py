@@ -102,10 +102,16 @@ class Checkpoints(Callback):
         self._best_step: int | None = None
 
     def on_start(self, trainer: Trainer) -> None:
-        """Make the folder; the time until the first one begins."""
+        """Make the folder; the time until the first one begins.
+
+        A training that goes on writes the one that it goes on from anew: with what is told of it now, such as more
+        epochs, which would be forgotten if it were killed before it has another one.
+        """
         self._folder.mkdir(exist_ok=True)
         remove_partial(self._folder)
         self._time, self._epoch = time.monotonic(), trainer.step // trainer.history.steps_per_epoch
+        if trainer.step:
+            self._take_and(self._write)
 
     def on_safe_point(self, trainer: Trainer) -> None:
         """Take one if it is time, or if it is the last; it is then on the disk when this returns."""

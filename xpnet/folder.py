@@ -110,12 +110,23 @@ class HistoryFile(Callback):
     def on_row(self, trainer: xpnet.Trainer, row: Row) -> None:
         """One line."""
         if self._file is not None:
-            self._file.write(_line(row.named(trainer.history.metric).values()))
+            self._append(self._file, _line(row.named(trainer.history.metric).values()))
 
     def on_end(self, trainer: xpnet.Trainer) -> None:
         """No more of them."""
         if self._file is not None:
             self._file.close()
+
+    def _append(self, file: IO[bytes], line: bytes) -> None:
+        """All of the line or nothing; on a disk that fills, a write may come to an end within it."""
+        end = file.tell()
+        try:
+            written = file.write(line)
+            while written < len(line):
+                written += file.write(line[written:])
+        except OSError:
+            file.truncate(end)
+            raise
 
 
 def fresh(config: Config) -> RunFolder:

@@ -11,7 +11,7 @@ from xpnet import checkpoint
 from xpnet.config import Config, differences, read_settings, settings_of
 from xpnet.errors import XpnetError
 from xpnet.files import PARTIAL, remove_partial
-from xpnet.folder import CHECKPOINTS, CONFIG, HISTORY, LOCK, RESULT, RunFolder
+from xpnet.folder import CHECKPOINTS, CONFIG, CURVES, HISTORY, LOCK, REPORT, RESULT, RunFolder
 from xpnet.snapshots import Snapshot
 from xpnet.task import Task
 from xpnet.training import DONE, EARLY, Training
@@ -102,7 +102,8 @@ def go_on(task: Task, training: Training, past: Past | None, tell: Callable[[str
             f"resume: got {training.span.total} steps for a run of {total}, expected as many or more; leave --epochs "
             "and --steps out, or give more."
         )
-    (path / RESULT).unlink(missing_ok=True)
+    for told in (RESULT, REPORT, CURVES):  # of an end that is none
+        (path / told).unlink(missing_ok=True)
     try:
         with task.network.device:
             training.go_on(snapshot)

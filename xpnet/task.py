@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,8 +49,10 @@ class Task:
 
     @property
     def digest(self) -> str:
-        """A checksum of the samples that are trained and validated on."""
-        return " ".join(part.digest() for part in (self.train, self.validation) if part is not None)
+        """Checksums of the sets of samples, and of what their numbers stand for: classes, and columns of a table."""
+        sets = [part.digest() for part in (self.train, self.validation, self.test) if part is not None]
+        named = [self.network.classes, None if self.table is None else self.table.encoder.to_dict()]
+        return " ".join([*sets, hashlib.sha256(json.dumps(named, default=str).encode()).hexdigest()])
 
     @property
     def description(self) -> str:

@@ -18,7 +18,7 @@ import xpnet
 from xpnet import checkpoint
 from xpnet.config import read_settings
 from xpnet.folder import RunFolder
-from xpnet.training import DONE
+from xpnet.training import DONE, Training
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent by POSIX's kill")
 SHORT = ["--no-plot", "--no-report", "--hidden", "9", "--epochs", "4", "--checkpoint-every", "1", "--keep", "10"]
@@ -149,6 +149,33 @@ def test_more_epochs_go_on_with_a_finished_run(command, whole):
     assert read_settings(Path("whole/config.toml"))["epochs"] == 7
 
 
+class KilledError(BaseException):
+    """Stands for a kill, which nothing can catch."""
+
+
+def test_more_epochs_are_not_forgotten_by_a_run_that_is_killed_at_once(command, whole, monkeypatch):
+    options = whole()
+    assert command(*[7 if part == "4" else part for part in options], "--out", "longer").status == 0
+
+    def kill(training):
+        raise KilledError
+
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(Training, "run", kill)
+        command("--resume", "whole", "--epochs", 7)
+    assert command("--resume", "whole").status == 0
+    assert_same("whole", "longer")
+
+
+def test_a_run_that_goes_on_leaves_nothing_that_tells_of_its_end_before(command, whole, tmp_path):
+    whole()
+    for name in ("report.html", "curves.png"):
+        (tmp_path / "whole" / name).write_text("of four epochs")
+    assert command("--resume", "whole", "--epochs", 5).status == 0
+    assert not (tmp_path / "whole" / "report.html").exists()
+    assert not (tmp_path / "whole" / "curves.png").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -174,11 +201,27 @@ def test_what_is_another_run_is_refused_and_nothing_changes(command, broken, tmp
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_other_samples_in_the_same_file_are_refused(command, blobs):
-    np.savez("own.npz", X=blobs[0], y=blobs[1])
+def nudged(data):
+    data["X"][7, 1] = np.nextafter(data["X"][7, 1], 9)
+
+
+def renamed(data):
+    for name in ("y", "y_test"):
+        data[name] = np.where(data[name] == "c", "d", data[name])
+
+
+def tested_otherwise(data):
+    data["X_test"] = data["X_test"] + 1
+
+
+@pytest.mark.parametrize("change", [nudged, renamed, tested_otherwise])
+def test_other_samples_in_the_same_file_are_refused(command, blobs, change):
+    data = {"X": blobs[0], "y": np.array(list("abc"))[blobs[1]], "X_test": blobs[0][:9]}
+    data["y_test"] = data["y"][:9]
+    np.savez("own.npz", **data)
     assert command(*SHORT, "--data", "own.npz", "--out", "own").status == 0
-    blobs[0][7, 1] = np.nextafter(blobs[0][7, 1], 9)
-    np.savez("own.npz", X=blobs[0], y=blobs[1])
+    change(data)
+    np.savez("own.npz", **data)
     ended = command("--resume", "own", "--epochs", 9)
     assert ended.status == 2
     assert "data (other samples)" in ended.err

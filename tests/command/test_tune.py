@@ -230,6 +230,18 @@ def test_trials_that_several_processes_left_are_repeated_and_none_is_twice(empty
     assert len({json.dumps(parameters) for state, parameters in trials if state == "COMPLETE"}) == 6
 
 
+def test_first_trial_that_was_killed_before_all_was_drawn_keeps_the_settings_of_train(empty_folder):
+    config = Config(data=("digits.npz",), val_size=60, epochs=1, hidden=(6,), quiet=True)
+    plan = tuning.Search.of(config, by_hand={"hidden"}, given=set())
+    (empty_folder / "runs").mkdir()
+    workplace = tuning.Workplace(plan)
+    workplace.begin()
+    workplace.space.dimensions[0].draw(workplace.record.ask(0))
+    tuning.run(plan, count=1)
+    assert [state for state, _ in trials_of("runs/tune-digits.db")] == ["FAIL", "COMPLETE"]
+    assert workplace.record.best.params == workplace.space.start
+
+
 def test_best_settings_are_in_the_file_after_each_trial(empty_folder):
     def compare(metric, finished, best):
         told.append((finished.value, best.value))

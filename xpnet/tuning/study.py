@@ -96,7 +96,8 @@ class Record:
             self.study.set_user_attr(FACTS, facts)
             for trial in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
                 self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-                self.study.enqueue_trial(trial.params)
+                given = trial.system_attrs.get("fixed_params", {})  # it may have been killed before all was drawn
+                self.study.enqueue_trial({**given, **trial.params})
             if not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial(start)
 
