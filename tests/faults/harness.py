@@ -32,6 +32,9 @@ BEST = ("checkpoints/best.safetensors",)
 STRIKES = 8
 """How often one training is struck at the most."""
 
+MISSES = 30
+"""How often one may end before it is struck at all: the machine may be faster now than it was for the reference."""
+
 PATIENCE = 120.0
 """Seconds after which a run hangs."""
 
@@ -103,6 +106,7 @@ class Ground:
         ]
         self.forks = Forks(folder / "warm", warm)
         self._references: dict[str, Reference] = {}
+        self._seconds: dict[str, float] = {}
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
 
@@ -120,6 +124,16 @@ class Ground:
         with self._lock:
             self.slowest_exit = max(self.slowest_exit, seconds)
 
+    def lasted(self, case: Case, seconds: float) -> None:
+        """So long an unbroken training took."""
+        with self._lock:
+            self._seconds[case.name] = min(seconds, self._seconds.get(case.name, seconds))
+
+    def seconds(self, case: Case) -> float:
+        """How long an unbroken training of a case takes: the least of those that were seen, with other loads each."""
+        self.reference(case)
+        return self._seconds[case.name]
+
     def reference(self, case: Case) -> Reference:
         """The unbroken training of a case, run when it is first asked for: twice, to see that the ends are the same."""
         with self._lock:
@@ -129,6 +143,7 @@ class Ground:
                 warm, timed = (self._unbroken(case, repeat) for repeat in ("warm", "timed"))
                 warm.check_same(timed.folder, but=BEST if timed.ended.status == DIVERGED else ())
                 self._references[case.name] = Reference(timed.folder, timed.ended)
+                self.lasted(case, timed.ended.seconds)
             return self._references[case.name]
 
     def _unbroken(self, case: Case, repeat: str) -> Trial:
@@ -226,7 +241,7 @@ class Trial:
 
     def moment(self) -> float:
         """Seconds after the start of a run, anywhere in an unbroken one."""
-        return self.rng.uniform(0, self.reference.ended.seconds)
+        return self.rng.uniform(0, self.ground.seconds(self.case))
 
     def strike_at_random(self, run: Run, number: int) -> Ended:
         """Send a signal at a random moment; the run may have ended before."""
@@ -241,13 +256,15 @@ class Trial:
         Args:
             strike: Does it to a run and waits for its end; whether the run was struck before that.
         """
-        struck = 0
-        for _ in range(STRIKES):
+        struck = missed = 0
+        while struck < STRIKES and missed < MISSES:
             if strike(self.resume() if struck else self.start()):
                 struck += 1
             elif struck:
                 break
             else:
+                missed += 1
+                self.ground.lasted(self.case, self.ended.seconds)
                 shutil.rmtree(self.folder)
         self.check(struck > 0, "it was never struck")
         self.finish()
@@ -262,7 +279,7 @@ class Trial:
                 found = self.checkpoints()
                 if len(found) >= checkpoints and step_of(found[0]) >= until:
                     run.stop()
-                    if run.wait(0) is None and not (self.folder / MODEL).exists():
+                    if run.wait(0) is None and step_of(self.checkpoints()[0]) < steps:  # it ran on before it stood still
                         return run
                     run.strike(signal.SIGCONT)
             self.end(run)
