@@ -32,10 +32,15 @@ def handler():
 
 def test_a_postponed_ctrl_c_comes_at_the_end(handler):
     done = []
-    with pytest.raises(KeyboardInterrupt), signals.postponed():
+
+    @signals.postponed()
+    def work():
         ctrl_c()
         ctrl_c()
         done.append("all of it")
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
     assert done == ["all of it"]
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -101,6 +106,12 @@ def test_another_failed_import_is_told_as_such():
         perform(app, [])
 
 
+def train_for_ever(replay, struck):
+    struck.start()
+    while True:
+        replay()
+
+
 def test_ctrl_c_waits_for_the_threads_of_a_run():
     device = xpnet.device("cpu")
     device.threads = 2
@@ -114,9 +125,7 @@ def test_ctrl_c_waits_for_the_threads_of_a_run():
         out.fill(0)
         struck = threading.Timer(moment, os.kill, (os.getpid(), signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
-            struck.start()
-            while True:
-                replay()
+            train_for_ever(replay, struck)
         struck.join()
         assert threading.active_count() == before, "its threads would write into the arrays of the next run"
         np.testing.assert_array_equal(out, expected if out.any() else 0)  # all of a run, or none

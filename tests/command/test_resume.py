@@ -160,9 +160,10 @@ def test_more_epochs_are_not_forgotten_by_a_run_that_is_killed_at_once(command, 
     def kill(training):
         raise KilledError
 
-    with monkeypatch.context() as patch, pytest.raises(KilledError):
+    with monkeypatch.context() as patch:
         patch.setattr(Training, "run", kill)
-        command("--resume", "whole", "--epochs", 7)
+        with pytest.raises(KilledError):
+            command("--resume", "whole", "--epochs", 7)
     assert command("--resume", "whole").status == 0
     assert_same("whole", "longer")
 

@@ -279,7 +279,9 @@ class Trial:
                 found = self.checkpoints()
                 if len(found) >= checkpoints and step_of(found[0]) >= until:
                     run.stop()
-                    if run.wait(0) is None and step_of(self.checkpoints()[0]) < steps:  # it ran on before it stood still
+                    if (
+                        run.wait(0) is None and step_of(self.checkpoints()[0]) < steps
+                    ):  # it ran on before it stood still
                         return run
                     run.strike(signal.SIGCONT)
             self.end(run)
