@@ -211,11 +211,11 @@ def renamed(data):
         data[name] = np.where(data[name] == "c", "d", data[name])
 
 
-def tested_otherwise(data):
+def other_tests(data):
     data["X_test"] = data["X_test"] + 1
 
 
-@pytest.mark.parametrize("change", [nudged, renamed, tested_otherwise])
+@pytest.mark.parametrize("change", [nudged, renamed, other_tests])
 def test_other_samples_in_the_same_file_are_refused(command, blobs, change):
     data = {"X": blobs[0], "y": np.array(list("abc"))[blobs[1]], "X_test": blobs[0][:9]}
     data["y_test"] = data["y"][:9]
