@@ -14,7 +14,8 @@ from xpnet.data.samples import Samples
 from xpnet.dropout import dropout_keys
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
-from xpnet.program import Chunk, Program, Workspace
+from xpnet.program import Chunk, Program
+from xpnet.workspace import Workspace
 
 GOLDEN = Path(__file__).parent / "golden"
 sys.path.insert(0, str(GOLDEN))

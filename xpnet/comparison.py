@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.config import UNBOUND, Config, read_settings
+from xpnet.config import UNBOUND, Config
 from xpnet.errors import XpnetError, one_of, printable
 from xpnet.folder import CHECKPOINTS, CONFIG, HISTORY, RESULT
+from xpnet.settings import read_settings
 
 UNFINISHED, UNKNOWN = "unfinished", "unknown"
 """How runs ended that do not tell."""

@@ -16,9 +16,10 @@ from filelock import FileLock, Timeout
 
 import xpnet
 from xpnet.callbacks import Callback, Row
-from xpnet.config import TABLE, Config, settings_of
+from xpnet.config import Config, settings_of
 from xpnet.errors import XpnetError
 from xpnet.files import remove_partial, write_whole
+from xpnet.settings import TABLE
 
 CONFIG, HISTORY, MODEL, CURVES, REPORT, ALGORITHMS, RESULT = FILES = (
     "config.toml",

@@ -20,7 +20,8 @@ from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.network import MLP
 from xpnet.optimizers import SGD
-from xpnet.program import Chunk, Program, Workspace
+from xpnet.program import Chunk, Program
+from xpnet.workspace import Workspace
 
 TOLERANCE = 1e-6
 """Relative error, by norms, above which a gradient is called wrong."""

@@ -11,8 +11,9 @@ from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
 from xpnet import recipes
-from xpnet.config import Config, read_settings
+from xpnet.config import Config
 from xpnet.errors import XpnetError
+from xpnet.settings import read_settings
 
 
 @dataclass(frozen=True)

@@ -6,21 +6,20 @@ change from step to step; out come the losses and hits of every step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xpnet.data.samples import Samples
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric, score
 from xpnet.optimizers import Update
+from xpnet.workspace import Buffers, Workspace
 
 if TYPE_CHECKING:
     from xpnet.devices import Array
     from xpnet.network import MLP
-    from xpnet.parameters import Kept
 
 CHUNK_STEPS = 1024
 """Steps in a chunk at the most."""
@@ -56,90 +55,6 @@ class Outcome:
     norms: np.ndarray | None
     weights_norm: float
     biases_norm: float
-
-
-@dataclass(frozen=True)
-class Buffers:
-    """Room for one batch.
-
-    Attributes:
-        h: (B, size) for each size: the samples, what hidden layers put out, the last pre-activations.
-        dz: (B, size), gradients; dz[i] belongs to h[i], dz[0] to those of its columns that codes became, or is None.
-        kept: Of each hidden layer.
-        t, labels, weights: The targets and weights of the batch.
-        raw: (B, inputs), the samples with their codes, from which h[0] is written; None where there are no codes.
-    """
-
-    h: list[Array]
-    dz: list[Array | None]
-    kept: list[Kept]
-    t: Array
-    labels: Array
-    weights: Array
-    raw: Array | None = None
-
-    def batch(self, place: int, n: int) -> Buffers:
-        """Views for n samples, those that were gathered from number `place` on."""
-        gathered = slice(place, place + n)
-        t = self.t[gathered]
-        return Buffers(
-            h=[self.h[0][gathered if self.raw is None else slice(n)], *(a[:n] for a in self.h[1:])],
-            dz=[None if a is None else a[:n] for a in self.dz],
-            kept=[kept.rows(n) for kept in self.kept],
-            t=t,
-            labels=t if self.labels is self.t else self.labels[gathered],
-            weights=self.weights[gathered],
-            raw=None if self.raw is None else self.raw[gathered],
-        )
-
-
-class Workspace:
-    """Buffers for the largest batch, with views for smaller ones; training and evaluation share it.
-
-    Args:
-        rows: Samples in the largest batch.
-        gathered: Samples that are gathered at once, at least as many.
-        dropout: The rate of each hidden layer; none for no dropout.
-    """
-
-    def __init__(
-        self, network: MLP, feed: Feed, rows: int, gathered: int = 0, *, dropout: Sequence[float] = ()
-    ) -> None:
-        device, dtype, self.rows = network.device, network.dtype, rows
-        gathered, embeds = max(rows, gathered), bool(network.embeddings)
-        h = [
-            device.operands((rows if embeds else gathered, network.sizes[0]), dtype),
-            *(device.operands((rows, size), dtype) for size in network.sizes[1:-1]),
-            device.empty((rows, network.sizes[-1]), dtype),
-        ]
-        t = device.empty((gathered, *feed.t.shape[1:]), feed.t.dtype)
-        labels = t if feed.labels is feed.t else device.empty((gathered, *feed.labels.shape[1:]), feed.labels.dtype)
-        self._whole = Buffers(
-            h=h,
-            dz=[
-                device.empty((rows, network.codes.width), dtype) if embeds else None,
-                *(device.operands((rows, size), dtype) for size in network.sizes[1:]),
-            ],
-            kept=[network.keep(y, i, dropout[i] if dropout else 0.0) for i, y in enumerate(h[1:-1])],
-            t=t,
-            labels=labels,
-            weights=device.empty((gathered,), dtype),
-            raw=device.empty((gathered, network.inputs), dtype) if embeds else None,
-        )
-        self.drops = any(dropout)
-        self._views: dict[tuple[int, int], Buffers] = {}
-
-    def batch(self, place: int, n: int) -> Buffers:
-        """The buffers of n samples, those that were gathered from number `place` on."""
-        if (place, n) not in self._views:
-            self._views[place, n] = self._whole.batch(place, n)
-        return self._views[place, n]
-
-    def gather(self, network: MLP, feed: Feed, index: Array) -> None:
-        """The samples at these places, to the front of the buffers."""
-        n, v = len(index), self._whole
-        x = (v.h[0] if v.raw is None else v.raw)[:n]
-        feed.gather(network.k, index, x=x, t=v.t[:n], labels=v.labels[:n], weights=v.weights[:n])
 
 
 class Program:
@@ -342,81 +257,6 @@ class Program:
         k, p = self.network.k, self.network.parameters
         k.squared_norm(p.weights, out=self._last_norms[0, ...])
         k.squared_norm(p.biases, out=self._last_norms[1, ...])
-
-
-class Evaluation:
-    """The loss and the metric on one set of samples, in the workspace of training."""
-
-    def __init__(
-        self,
-        network: MLP,
-        loss: Loss,
-        metric: Metric,
-        samples: Samples,
-        feed: Feed,
-        workspace: Workspace,
-    ) -> None:
-        device = network.device
-        self.network, self.loss, self.metric = network, loss, metric
-        self.samples, self.feed, self.workspace = samples, feed, workspace
-        self.portion = len(samples)
-        if feed.window is not None and feed.window < len(samples):  # by whole blocks: sums do not depend on the window
-            self.portion = feed.window // workspace.rows * workspace.rows or feed.window
-        blocks = -(-self.portion // workspace.rows)
-        self._order = device.zeros((self.portion,), np.int64)
-        self._send_order = device.channel(self._order)
-        self._db = device.empty(network.parameters.b[-1].shape, network.dtype)
-        self._sums = device.zeros((2, blocks), network.dtype)
-        self._replays: dict[tuple[int, int, int], Callable[[], None]] = {}
-
-    def __call__(self) -> tuple[float, float]:
-        """The mean loss and the mean metric."""
-        return self._means(self._replay)
-
-    def once(self) -> tuple[float, float]:
-        """The same, where it will not be asked again: nothing is recorded."""
-        return self._means(lambda first, count, n: self.network.device.run(lambda i: self._run(first + i, n), count))
-
-    def _means(self, perform: Callable[[int, int, int], None]) -> tuple[float, float]:
-        """`perform` does so many blocks of n samples, from number `first` on."""
-        totals, device = np.zeros(2), self.network.device
-        for start in range(0, len(self.samples), self.portion):
-            rows = self.samples.rows[start : start + self.portion]
-            self._send_order(self.feed.bring(rows))
-            full, rest = divmod(len(rows), self.workspace.rows)
-            perform(0, full, self.workspace.rows)
-            perform(full, int(rest > 0), rest)
-            sums = device.receipt(self._sums)()
-            totals += sums[:, : full + (rest > 0)].sum(axis=1, dtype=np.float64)
-        loss, metric = (float(total) / self.samples.total_weight for total in totals)
-        return loss, metric * self.metric.unit
-
-    def _replay(self, first: int, count: int, n: int) -> None:
-        key = first, count, n
-        if count > 0 and key not in self._replays:
-            self._replays[key] = self.network.device.capture(lambda i: self._run(first + i, n), count)
-        if count > 0:
-            self._replays[key]()
-
-    def _run(self, i: int, n: int) -> None:
-        """Block i of the samples, n of them."""
-        k, v, start = self.network.k, self.workspace.batch(0, n), i * self.workspace.rows
-        self.workspace.gather(self.network, self.feed, self._order[start : start + n])
-        weights = None if self.feed.weights is None else v.weights
-        self.network.forward(v.h, raw=v.raw)
-        sums = self._sums[0, i, ...], self._sums[1, i, ...]
-        score(
-            k,
-            self.loss,
-            self.metric,
-            v.h[-1],
-            v.t,
-            v.labels,
-            weights=weights,
-            out=v.dz[-1],
-            db=self._db,
-            sums=sums,
-        )
 
 
 def _within_range(bound: float, dtype: np.dtype) -> float:

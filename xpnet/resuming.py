@@ -8,10 +8,11 @@ from typing import Any
 
 import xpnet
 from xpnet import checkpoint
-from xpnet.config import Config, differences, read_settings, settings_of
+from xpnet.config import Config, differences, settings_of
 from xpnet.errors import XpnetError
 from xpnet.files import PARTIAL, remove_partial
 from xpnet.folder import CHECKPOINTS, CONFIG, CURVES, HISTORY, LOCK, REPORT, RESULT, RunFolder
+from xpnet.settings import read_settings
 from xpnet.snapshots import Snapshot
 from xpnet.task import Task
 from xpnet.training import DONE, EARLY, Training

@@ -14,15 +14,16 @@ from xpnet.data.samples import Samples
 from xpnet.devices import Array
 from xpnet.dropout import dropout_rates
 from xpnet.errors import DataError, XpnetError, number, one_of, whole
+from xpnet.evaluation import Evaluation
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.memory import foresee
 from xpnet.network import MLP
 from xpnet.optimizers import Optimizer
-from xpnet.program import Evaluation, Workspace
 from xpnet.schedules import Constant, Schedule
 from xpnet.signals import calling, postponed
 from xpnet.training import Interval, Training
+from xpnet.workspace import Workspace
 
 INTERRUPTED = "interrupted"
 """Why a training ended that was stopped by Ctrl-C."""

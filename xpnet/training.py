@@ -14,12 +14,14 @@ from xpnet.callbacks import History, Row
 from xpnet.data.batches import Batches
 from xpnet.dropout import dropout_keys
 from xpnet.errors import DivergenceError, XpnetError
+from xpnet.evaluation import Evaluation
 from xpnet.feed import Feed
 from xpnet.keeper import Keeper
 from xpnet.memory import TRAINING_BLOCKS, foresee
-from xpnet.program import Chunk, Evaluation, Outcome, Program, Workspace, chunk_steps
+from xpnet.program import Chunk, Outcome, Program, chunk_steps
 from xpnet.schedules import Span
 from xpnet.snapshots import Snapshot
+from xpnet.workspace import Workspace
 
 if TYPE_CHECKING:
     from xpnet.data.samples import Samples

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xpnet.config import read_settings
+from xpnet.settings import read_settings
 from xpnet.train import main
 
 FOLDERS = {"mnist": "mnist", "fashion-mnist": "fashion-mnist", "cifar10": "cifar-10-batches-py"}

@@ -8,9 +8,9 @@ import pytest
 from gpu.fake_cupy import install
 
 from xpnet import info, memory
-from xpnet.config import read_settings
 from xpnet.data import arrays
 from xpnet.devices.cuda.device import Cuda
+from xpnet.settings import read_settings
 
 SMALL = ["--data", "digits", "--hidden", 12, "--epochs", 2, "--lr", 0.02, "--device", "cuda", "--quiet", "--json"]
 

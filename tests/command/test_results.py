@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 from scipy import sparse
 
 import xpnet
-from xpnet.config import Config, read_settings
+from xpnet.config import Config
+from xpnet.settings import read_settings
 
 FILES = {"config.toml", "history.csv", "model.safetensors", "curves.png", "result.json", "checkpoints", ".lock"}
 TIMES = {"seconds", "samples_per_second"}

@@ -16,8 +16,8 @@ import pytest
 
 import xpnet
 from xpnet import checkpoint
-from xpnet.config import read_settings
 from xpnet.folder import RunFolder
+from xpnet.settings import read_settings
 from xpnet.training import DONE, Training
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent by POSIX's kill")

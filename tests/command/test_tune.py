@@ -11,7 +11,8 @@ import pytest
 from sklearn.datasets import load_digits
 
 from xpnet import train, tune, tuning
-from xpnet.config import Config, read_settings, settings_of
+from xpnet.config import Config, settings_of
+from xpnet.settings import read_settings
 
 ALL = ["--data", "digits.npz", "--val-size", "60", "--epochs", "2"]
 TINY = [*ALL, "--hidden", "6", "--activation", "relu", "--init", "he_uniform", "--schedule", "constant"]

@@ -19,9 +19,9 @@ import numpy as np
 
 import xpnet
 from xpnet import checkpoint
-from xpnet.config import read_settings
 from xpnet.errors import XpnetError
 from xpnet.files import PARTIAL
+from xpnet.settings import read_settings
 
 from .configurations import Case, make_data
 from .forks import Forks, Run

@@ -18,10 +18,12 @@ from xpnet.data.transform import InputTransform
 from xpnet.devices.cuda.device import Cuda
 from xpnet.devices.cuda.twins import TWINS, hidden
 from xpnet.dropout import dropout_keys
+from xpnet.evaluation import Evaluation
 from xpnet.feed import Feed
 from xpnet.losses import Loss, Metric
 from xpnet.memory import SMALL
-from xpnet.program import Chunk, Evaluation, Program, Workspace
+from xpnet.program import Chunk, Program
+from xpnet.workspace import Workspace
 
 
 @functools.cache

@@ -18,12 +18,13 @@ from scipy import sparse
 
 import xpnet
 from xpnet import checkpoint, snapshots, train
-from xpnet.config import Config, read_settings
+from xpnet.config import Config
 from xpnet.data.arrays import read_arrays
 from xpnet.data.cifar import read_cifar10
 from xpnet.data.idx import read_idx
 from xpnet.data.transform import InputTransform, TargetTransform
 from xpnet.options import Beginning, lay_over
+from xpnet.settings import read_settings
 from xpnet.tables import Category, Encoder, Number
 from xpnet.tables.encoder import as_numbers, as_text
 from xpnet.tables.reading import TableFile

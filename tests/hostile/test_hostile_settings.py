@@ -8,9 +8,10 @@ import pytest
 from cyclopts import CycloptsError
 
 from xpnet import train
-from xpnet.config import Config, read_settings
+from xpnet.config import Config
 from xpnet.errors import XpnetError
 from xpnet.options import Beginning, lay_over
+from xpnet.settings import read_settings
 
 FIELDS = [field.name for field in dataclasses.fields(Config)]
 NEVER = {

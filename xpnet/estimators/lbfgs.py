@@ -11,7 +11,8 @@ from sklearn.utils.optimize import _check_optimize_result
 
 from xpnet.feed import Feed
 from xpnet.optimizers import Update
-from xpnet.program import Chunk, Program, Workspace
+from xpnet.program import Chunk, Program
+from xpnet.workspace import Workspace
 
 if TYPE_CHECKING:
     from xpnet.estimators.problem import Problem

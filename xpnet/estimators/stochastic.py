@@ -17,8 +17,9 @@ from xpnet.estimators.rates import Rates
 from xpnet.estimators.solvers import State
 from xpnet.feed import Feed
 from xpnet.memory import TRAINING_BLOCKS, foresee
-from xpnet.program import Chunk, Outcome, Program, Workspace, chunk_steps
+from xpnet.program import Chunk, Outcome, Program, chunk_steps
 from xpnet.schedules import Span
+from xpnet.workspace import Workspace
 
 if TYPE_CHECKING:
     from xpnet.estimators.validation import Validation

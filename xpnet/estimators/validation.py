@@ -14,9 +14,10 @@ from sklearn.metrics import check_scoring, r2_score
 
 from xpnet.data.samples import Samples
 from xpnet.estimators.problem import Problem
+from xpnet.evaluation import Evaluation
 from xpnet.feed import Feed
 from xpnet.memory import foresee
-from xpnet.program import Evaluation, Workspace
+from xpnet.workspace import Workspace
 
 
 class Validation:

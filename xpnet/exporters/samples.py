@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet import data
-from xpnet.config import read_settings
 from xpnet.errors import DataError, XpnetError
 from xpnet.exporters.checking import Samples
 from xpnet.network import MLP
+from xpnet.settings import read_settings
 from xpnet.tables import Encoder, Number
 from xpnet.tables.reading import TableFile, no_rows
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import tomli_w
 
-from xpnet.config import TABLE, Config, settings_of
+from xpnet.config import Config, settings_of
 from xpnet.errors import XpnetError, whole
 from xpnet.files import write_whole
 from xpnet.folder import RUNS
+from xpnet.settings import TABLE
 from xpnet.trainer import INTERRUPTED
 from xpnet.training import DONE
 from xpnet.tuning.processes import trials
