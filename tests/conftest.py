@@ -2,6 +2,7 @@
 
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +15,14 @@ from xpnet.devices import why_no_cuda
 
 LEFT_OUT = pytest.StashKey[list[str]]()
 _why_no_cuda = functools.cache(why_no_cuda)
+
+
+def pytest_configure() -> None:
+    """Heed the signals that a shell's "&" and nohup make their commands ignore: tests send them to what they start."""
+    for name, handler in (("SIGINT", signal.default_int_handler), ("SIGHUP", signal.SIG_DFL)):
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 @pytest.hookimpl(trylast=True)  # after pytest's own -k and -m
