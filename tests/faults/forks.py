@@ -213,7 +213,8 @@ def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
         os.close(file)
     for number in request["closed"]:
         os.close(number)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it,
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and those of nohup this one
     if request["memory"] is not None:
         with open("/proc/self/statm") as file:
             taken = int(file.read().split()[0]) * resource.getpagesize()
