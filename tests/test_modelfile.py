@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 import xpnet
 from xpnet.data import TargetTransform
+from xpnet.data.images import Shades
 from xpnet.data.transform import InputTransform
 from xpnet.tables import Category, Encoder, Number
 
@@ -160,7 +161,11 @@ def test_what_makes_samples_and_targets_comes_along(tmp_path):
     np.testing.assert_allclose(network.predict(frame), 250 * outputs - 3, rtol=1e-6)
     pictures = xpnet.MLP((12, 3))
     pictures.image_shape = (2, 2, 3)
-    assert xpnet.load(xpnet.save(pictures, tmp_path / "p.safetensors")).image_shape == (2, 2, 3)
+    pictures.image_shades = Shades(-0.5, 0.5, 0.25)
+    loaded = xpnet.load(xpnet.save(pictures, tmp_path / "p.safetensors"))
+    assert (loaded.image_shape, loaded.image_shades) == ((2, 2, 3), Shades(-0.5, 0.5, 0.25))
+    change(tmp_path / "p.safetensors", without="image_shades")
+    assert xpnet.load(tmp_path / "p.safetensors").image_shades is None
 
 
 @pytest.mark.parametrize(
@@ -173,6 +178,12 @@ def test_what_makes_samples_and_targets_comes_along(tmp_path):
         {"image_shape": [3, 3]},
         {"image_shape": [-1, -4]},
         {"image_shape": "44"},
+        {"image_shades": [0, 255, 0]},
+        {"image_shades": {"black": 0, "white": 255}},
+        {"image_shades": {"black": 0, "white": 0, "ground": 0}},
+        {"image_shades": {"black": 0, "white": 255, "ground": 256}},
+        {"image_shades": {"black": -1e308, "white": 1e308, "ground": 0}},
+        {"image_shades": {"black": None, "white": 255, "ground": 0}},
         {"table": {}},
         {"table": {"target": "t", "columns": [{"kind": "number", "name": "n"}]}},
     ],

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from xpnet.data import TASKS, Label
+from xpnet.data.images import Shades
 from xpnet.data.reading import one_line, refuse_too_large, size_on_disk
 from xpnet.data.transform import InputTransform, TargetTransform
 from xpnet.devices import Array, Device
@@ -77,6 +78,7 @@ def serialize(network: MLP, state: Sequence[np.ndarray]) -> list[Any]:
         "input_scale": None if isinstance(transform.scale, np.ndarray) else transform.scale,
         "target": dataclasses.asdict(network.target_transform),
         "image_shape": network.image_shape,
+        "image_shades": None if network.image_shades is None else dataclasses.asdict(network.image_shades),
         "table": None if network.table is None else network.table.to_dict(),
     }
     return as_safetensors(tensors, {"xpnet": json.dumps(header)})
@@ -166,6 +168,7 @@ def _rebuilt(header: dict[str, Any], file: Any, device: Device) -> MLP:
     network.transform = _transform(header["input_scale"], file, network.inputs)
     network.target_transform = _target_transform(header.get("target"))
     network.image_shape = _image_shape(header.get("image_shape"), network.inputs)
+    network.image_shades = _image_shades(header.get("image_shades"))
     network.table = _table(header.get("table"), network)
     return network
 
@@ -206,6 +209,15 @@ def _image_shape(shape: Any, inputs: int) -> tuple[int, ...] | None:
     if not all(type(side) is int and side > 0 for side in shape) or math.prod(shape) != inputs:
         raise ValueError(f"images of shape {shape} have not {inputs} values")
     return tuple(shape)
+
+
+def _image_shades(fields: Any) -> Shades | None:
+    if fields is None:
+        return None
+    black, white, ground = (float(fields[name]) for name in ("black", "white", "ground"))
+    if not (math.isfinite(white - black) and black <= ground <= white and black < white):
+        raise ValueError(f"black is {black}, white {white} and the ground of images {ground}")
+    return Shades(black, white, ground)
 
 
 def _table(description: Any, network: MLP) -> Encoder | None:

@@ -14,6 +14,7 @@ import numpy as np
 from xpnet import kernels
 from xpnet.codes import Codes
 from xpnet.data import Label, check_samples
+from xpnet.data.images import Shades
 from xpnet.data.sources import Source, open_source
 from xpnet.data.transform import InputTransform, TargetTransform
 from xpnet.devices import Array, Device
@@ -61,6 +62,7 @@ class MLP:
         target_transform: What makes targets of its outputs, where these are numbers.
         table: What makes samples of the rows of a table; None where samples are numbers from the start.
         image_shape: Of a sample that is an image, (rows, columns) or with colours behind or before them; None else.
+        image_shades: The numbers that are black, white and ground in such a sample; None where nobody knows.
         task: "classification", "multilabel" or "regression"; None until it is trained.
         classes: The labels of the classes, by their numbers; None for regression.
 
@@ -94,6 +96,7 @@ class MLP:
         self.transform, self.target_transform = InputTransform(), TargetTransform()
         self.table: Encoder | None = None
         self.image_shape: tuple[int, ...] | None = None
+        self.image_shades: Shades | None = None
         self.task: str | None = None
         self.classes: tuple[Label, ...] | None = None
         rng = np.random.default_rng(seed if isinstance(seed, np.random.SeedSequence) else whole("seed", seed, least=0))

@@ -15,6 +15,7 @@ import numpy as np
 from xpnet import data
 from xpnet.checkpoint import Every
 from xpnet.config import Config
+from xpnet.data.images import shades_of
 from xpnet.data.samples import Samples
 from xpnet.data.transform import fit_target_transform, fit_transform
 from xpnet.devices import Device
@@ -140,6 +141,8 @@ def _make_network(config: Config, sets: Sets, device: Device, seed: np.random.Se
         embeddings=embeddings,
     )
     network.task, network.classes, network.image_shape = dataset.task, dataset.classes, dataset.image_shape
+    if dataset.image_shape is not None:
+        network.image_shades = shades_of(sets.train.x, sets.train.rows, dataset.image_shape)
     network.transform = fit_transform(
         sets.train.x, sets.train.rows, scale=scale, center=config.center, standardize=config.standardize
     )

@@ -82,6 +82,18 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
 
 
 @pytest.fixture
+def use(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run another command in this process: its status, output and errors."""
+
+    def run(command: Any, *arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = command.main([str(argument) for argument in arguments])
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
 def quiet_json(command: Callable[..., Ended]) -> Callable[..., Ended]:
     """Run the command with --json --quiet; it must end well."""
 

@@ -10,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 
 import xpnet
 from xpnet import evaluate, predict
-from xpnet.inference import inputs
 
 N = 300
 
@@ -36,18 +35,6 @@ QUICK = ("--ignore", "id", "rent", "--lr", 0.01, "--no-plot", "--no-report")
 @pytest.fixture
 def model(csv, quiet_json):
     return quiet_json("--data", csv, "--target", "income", *QUICK).folder
-
-
-@pytest.fixture
-def use(capsys):
-    """Run a command in this process: its status, output and errors."""
-
-    def run(command, *arguments):
-        capsys.readouterr()
-        status = command.main([str(argument) for argument in arguments])
-        return status, *capsys.readouterr()
-
-    return run
 
 
 def test_what_was_inferred_is_printed(csv, command):
@@ -157,33 +144,6 @@ def test_the_order_of_columns_is_free_and_missing_ones_are_named(model, use):
     assert (status, err) == (0, "xpnet: lacking.csv: age taken as missing in every row\n")
 
 
-def test_images_are_predicted_as_the_samples_that_they_are(quiet_json, use):
-    from PIL import Image
-
-    folder = quiet_json("--epochs", 3, "--no-plot", "--no-report").folder
-    network, digits = xpnet.load(folder / "model.safetensors"), xpnet.data.load("digits")
-    assert network.image_shape == (8, 8)
-    names = []
-    for i, sample in enumerate(digits.x_test[:5]):
-        names.append(f"digit{i}.png")
-        Image.fromarray(sample.reshape(8, 8)).save(names[-1])
-    status, _, err = use(predict, folder, "--data", *names, "--out", "digits.csv")
-    assert (status, err) == (0, "")
-    frame = pd.read_csv("digits.csv")
-    assert frame.file.tolist() == names
-    assert frame.prediction.tolist() == network.predict(digits.x_test[:5]).tolist()
-    status, _, err = use(predict, folder, "--data", names[0], "people.png", "--out", "more.csv")
-    assert status == 2
-    assert "people.png: there is no such file" in err
-    np.save("samples.npy", digits.x_test)
-    assert use(predict, folder, "--data", "samples.npy", "--out", "samples.csv")[0] == 0
-    assert pd.read_csv("samples.csv").prediction.tolist() == network.predict(digits.x_test).tolist()
-    status, out, _ = use(evaluate, folder, "--data", "digits", "--json")
-    scores = json.loads(out)
-    assert scores["samples"] == len(digits.x_test)
-    assert scores["accuracy"] == np.mean(network.predict(digits.x_test) == digits.y_test)
-
-
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -288,15 +248,6 @@ def test_targets_of_another_width_are_told(quiet_json, use):
         status, _, err = use(evaluate, folder, "--data", "two.npz")
         assert status == 2
         assert "two.npz has 2 targets a sample, the model 3" in err
-
-
-@pytest.mark.filterwarnings("ignore:.*mode.*parameter:DeprecationWarning")
-def test_images_of_16_bits_keep_their_shades(tmp_path):
-    from PIL import Image
-
-    grey = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
-    Image.fromarray(grey.astype(np.uint16) * 257).save(tmp_path / "deep.png")
-    np.testing.assert_array_equal(inputs.read_image(str(tmp_path / "deep.png"), (8, 8)), grey)
 
 
 @pytest.mark.parametrize("command_", [evaluate, predict], ids=["evaluate", "predict"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy as np
 from xpnet import data
 from xpnet.data.arrays import read_samples
 from xpnet.data.checks import Targets, encode_targets
-from xpnet.data.reading import reading, refuse_too_large
 from xpnet.errors import DataError
+from xpnet.inference import images
 from xpnet.network import MLP
 from xpnet.tables.dataset import present_targets
 from xpnet.tables.encoder import Encoder
@@ -22,12 +21,11 @@ from xpnet.tables.reading import TableFile, is_table, no_rows, quoted
 if TYPE_CHECKING:
     import pandas as pd
 
-IMAGES = (".png", ".jpg", ".jpeg")
 ROWS = 2**14
 """Samples at a time, where a reader does not say how many."""
 
-_PIXELS = 2**26
-"""Of an image, at most."""
+IMAGES = 2**8
+"""The same of images."""
 
 
 @dataclass(frozen=True)
@@ -72,8 +70,8 @@ def unlabelled(
         raise DataError("keep: got it for a model that was not trained on a table: leave it out")
     if network.table is not None:
         yield from _rows(network.table, _table(paths), keep=keep, fill_missing=fill_missing, tell=tell)
-    elif all(Path(path).suffix.lower() in IMAGES for path in paths):
-        yield from _images(network, paths)
+    elif images.are_images(paths):
+        yield from _images(network, paths, tell=tell)
     elif len(paths) > 1:
         raise DataError(f"data: got {len(paths)} files, expected one file of samples, or images: give them one by one")
     elif paths[0] in data.NAMES:
@@ -191,33 +189,11 @@ def _filled(frame: pd.DataFrame, lacking: Sequence[str]) -> pd.DataFrame:
     return frame.assign(**dict.fromkeys(lacking)) if lacking else frame
 
 
-def _images(network: MLP, paths: Sequence[str]) -> Iterator[Piece]:
-    shape = network.image_shape
-    if shape is None:
-        raise DataError(f"data: got images for a model of samples of {network.sizes[0]} numbers: give these")
-    for start in range(0, len(paths), ROWS // 64):
-        part = list(paths[start : start + ROWS // 64])
-        yield Piece(np.stack([read_image(path, shape).reshape(-1) for path in part]), {"file": part})
-
-
-def read_image(path: str, shape: tuple[int, ...]) -> np.ndarray:
-    """An image of such a shape, (rows, columns) in grey or with colours first or last: uint8, scaled where needed."""
-    from PIL import Image
-
-    if not Path(path).exists():
-        raise DataError(f"{path}: there is no such file; give the path of an image")
-    with reading(Path(path), "an image"), Image.open(path, formats=("PNG", "JPEG")) as image:
-        if image.width * image.height > _PIXELS:
-            refuse_too_large(path, image.width * image.height * 4)
-            raise DataError(f"{path} has {image.width} x {image.height} pixels: make it smaller")
-        coloured = len(shape) == 3
-        first = coloured and shape[0] == 3
-        rows, columns = shape[1:] if first else shape[:2]
-        of_bytes = (
-            Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)) if image.mode.startswith("I;16") else image
-        )
-        pixels = np.asarray(of_bytes.convert("RGB" if coloured else "L").resize((columns, rows)), np.uint8)
-    return pixels.transpose(2, 0, 1) if first else pixels
+def _images(network: MLP, paths: Sequence[str], *, tell: Callable[[str], None]) -> Iterator[Piece]:
+    read = images.reader(network, tell=tell)
+    for start in range(0, len(paths), IMAGES):
+        part = list(paths[start : start + IMAGES])
+        yield Piece(read(part), {"file": part})
 
 
 def _blocks(x: Any) -> Iterator[Piece]:

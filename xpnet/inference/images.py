@@ -1,0 +1,127 @@
+"""Images from files, made into what a model of images was trained on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xpnet.data.images import Layout, Shades
+from xpnet.data.reading import reading, refuse_too_large
+from xpnet.errors import DataError
+from xpnet.network import MLP
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+
+_PIXELS = 2**26
+"""Of an image, at most."""
+
+_MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Pillow's names of what a pixel is, by the number of bands."""
+
+_UNSEEN = 8
+"""Steps of 255 by which nothing in a picture stands out."""
+
+_OLD = Shades(0, 255, 0)
+"""What is taken for a model that does not say it."""
+
+
+def are_images(paths: Sequence[str]) -> bool:
+    """Whether these are the names of images."""
+    return all(Path(path).suffix.lower() in SUFFIXES for path in paths)
+
+
+def reader(network: MLP, *, tell: Callable[[str], None] = print) -> Callable[[Sequence[str]], np.ndarray]:
+    """What reads images of these paths as samples of the network: (N, I), from its black to its white.
+
+    Args:
+        network: Whose samples they are.
+        tell: Called with what else a person should know.
+
+    Raises:
+        DataError: The samples of the network are no images.
+    """
+    shape = network.image_shape
+    layout = None if shape is None else Layout.of(shape)
+    if layout is None:
+        kind = f"{network.sizes[0]} numbers" if shape is None else f"shape {' x '.join(map(str, shape))}"
+        raise DataError(f"data: got images for a model of samples of {kind}: give these, as .npy or .npz")
+    if network.image_shades is None:
+        tell(
+            "the model does not say which of its numbers are black and white: 0 and 255 taken; if wrong, train it anew"
+        )
+    shades = network.image_shades or _OLD
+    step = (shades.white - shades.black) / 255
+    ground = round((shades.ground - shades.black) / step)
+
+    def read(paths: Sequence[str]) -> np.ndarray:
+        pixels = np.stack([layout.flat(read_image(path, layout, ground=ground)) for path in paths])
+        return np.float32(shades.black) + np.float32(step) * pixels
+
+    return read
+
+
+def read_image(path: str, layout: Layout, *, ground: int = 0) -> np.ndarray:
+    """An image as (rows, columns) or (rows, columns, bands) from 0 to 255: upright, in grey or colours, scaled to size.
+
+    Args:
+        path: Of a PNG or JPEG.
+        layout: Of the samples.
+        ground: The shade, from 0 to 255, that is put behind what is transparent.
+
+    Raises:
+        DataError: It cannot be read, is too large, or draws with the ground's own shade on what is transparent.
+    """
+    from PIL import Image, ImageOps
+
+    if not Path(path).exists():
+        raise DataError(f"{path}: there is no such file; give the path of an image")
+    with reading(Path(path), "an image"), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # larger ones than that are refused
+        try:
+            opened = Image.open(path, formats=("PNG", "JPEG"))
+        except Image.DecompressionBombError:
+            raise DataError(f"{path} has more than {_PIXELS:,} pixels: make it smaller") from None
+        with opened as image:
+            if image.width * image.height > _PIXELS:
+                refuse_too_large(path, image.width * image.height * 4)
+                raise DataError(f"{path} has {image.width} x {image.height} pixels: make it smaller")
+            upright = _of_bytes(ImageOps.exif_transpose(image))
+            if layout.bands < 4:
+                upright = _opaque(upright, path, ground)
+            return np.asarray(upright.convert(_MODES[layout.bands]).resize((layout.columns, layout.rows)), np.uint8)
+
+
+def _of_bytes(image: Image) -> Image:
+    """The image with 8 bits in place of 16, if it has so many."""
+    from PIL import Image
+
+    if not image.mode.startswith("I"):  # by the version of Pillow it is I or I;16
+        return image
+    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+
+
+def _opaque(image: Image, path: str, ground: int) -> Image:
+    """The image before the ground, if any of it is transparent."""
+    from PIL import Image
+
+    if "A" not in image.getbands() and "transparency" not in image.info:
+        return image
+    drawn = image.convert("RGBA")
+    whole = Image.alpha_composite(Image.new("RGBA", image.size, (ground, ground, ground, 255)), drawn)
+    if _range(drawn.getchannel("A")) > _UNSEEN >= _range(whole.convert("L")):
+        raise DataError(
+            f"{path} is drawn in the shade of the model's own ground, {ground} of 255, on a transparent one, so that "
+            "nothing is to be seen: save it in other colours, or without transparency"
+        )
+    return whole
+
+
+def _range(image: Image) -> int:
+    return int(np.ptp(np.asarray(image)))
