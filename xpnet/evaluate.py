@@ -37,6 +37,7 @@ def _evaluate(
     /,
     *,
     data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)],
+    fill_missing: Annotated[bool, Parameter(negative="", show_default=False)] = False,
     as_json: Annotated[bool, Parameter(name="json", negative="", show_default=False)] = False,
     device: str = "auto",
     data_dir: str | None = None,
@@ -48,12 +49,14 @@ def _evaluate(
         model: A model.safetensors, or the folder of a run.
         data: A table with the columns of training and the target (.csv, .tsv, .parquet); for other models what train
             takes: a data set by its name, an .npz, or files of samples and labels. Of several sets that for tests.
+        fill_missing: Take columns that the table lacks as missing in every row.
         as_json: Print one line of JSON.
         device: auto, cpu, numpy, cuda or cuda:1.
         data_dir: Where public data sets are.
     """
     network = xpnet.load(model_file(model), device=device)
-    scores = scoring.score(network, inputs.labelled(network, data, folder=data_dir, tell=tell))
+    pieces = inputs.labelled(network, data, folder=data_dir, fill_missing=fill_missing, tell=tell)
+    scores = scoring.score(network, pieces)
     if as_json:
         print(json.dumps(scores.as_dict()))
     else:

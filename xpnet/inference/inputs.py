@@ -13,6 +13,7 @@ from xpnet.data.arrays import read_samples
 from xpnet.data.checks import Targets, encode_targets
 from xpnet.errors import DataError
 from xpnet.inference import images
+from xpnet.inference.unread import Unread
 from xpnet.network import MLP
 from xpnet.tables.dataset import present_targets
 from xpnet.tables.encoder import Encoder
@@ -82,7 +83,12 @@ def unlabelled(
 
 
 def labelled(
-    network: MLP, paths: Sequence[str], *, folder: str | None = None, tell: Callable[[str], None] = print
+    network: MLP,
+    paths: Sequence[str],
+    *,
+    folder: str | None = None,
+    fill_missing: bool = False,
+    tell: Callable[[str], None] = print,
 ) -> Iterator[Piece]:
     """Samples with their targets, to measure the model by.
 
@@ -91,10 +97,11 @@ def labelled(
         paths: A table that has the target's column, for a model of one; else what `xpnet.data.load` takes; of data with
             a test set that alone is taken.
         folder: Where public data sets lie.
+        fill_missing: As of `unlabelled`; the target has to be there.
         tell: Called with what else a person should know.
     """
     if network.table is not None:
-        yield from _labelled_rows(network, network.table, _table(paths), tell=tell)
+        yield from _labelled_rows(network, network.table, _table(paths), fill_missing=fill_missing, tell=tell)
         return
     dataset = data.load(list(paths), folder=folder)
     x, y = dataset.x, dataset.y
@@ -143,28 +150,37 @@ def _rows(
     lacking = _check_columns(encoder, file, fill_missing=fill_missing, tell=tell)
     wanted = [name for name in file.names if name in {*encoder.names, *keep}]
     numbers = [name for name in encoder.numbers if name in wanted and name not in keep]
-    rows = 0
-    for frame in file.pieces(wanted, numbers=numbers):
+    rows, unread = 0, Unread()
+    for frame, last in _with_last(file.pieces(wanted, numbers=numbers)):
         rows += len(frame)
-        yield Piece(encoder(_filled(frame, lacking)), {name: frame[name].astype(object) for name in keep})
+        x = encoder(_filled(frame, lacking), watch=unread.watch)
+        unread.refuse_unreadable(file.path.name, whole=last)  # before anything is made of it
+        yield Piece(x, {name: frame[name].astype(object) for name in keep})
     if not rows:
         raise no_rows(file.path)
+    unread.tell(file.path.name, tell)
 
 
-def _labelled_rows(network: MLP, encoder: Encoder, file: TableFile, *, tell: Callable[[str], None]) -> Iterator[Piece]:
+def _labelled_rows(
+    network: MLP, encoder: Encoder, file: TableFile, *, fill_missing: bool, tell: Callable[[str], None]
+) -> Iterator[Piece]:
     if encoder.target not in file.names:
         raise DataError(
             f'{file.path.name} lacks the target "{encoder.target}": give a table that has it, or predict without it'
         )
-    _check_columns(encoder, file, fill_missing=False, tell=tell)
-    unlabelled_rows = 0
-    for frame in file.pieces([*encoder.names, encoder.target], numbers=encoder.numbers):
+    lacking = _check_columns(encoder, file, fill_missing=fill_missing, tell=tell)
+    wanted = [name for name in (*encoder.names, encoder.target) if name not in lacking]
+    numbers = [name for name in encoder.numbers if name not in lacking]
+    unlabelled_rows, unread = 0, Unread()
+    for frame, last in _with_last(file.pieces(wanted, numbers=numbers)):
         values, present = present_targets(frame[encoder.target], network.task or "", network.classes)
         unlabelled_rows += int((~present).sum())
         if present.any():
             what = f'{file.path.name}: "{encoder.target}"'
             targets = encode_targets(values, rows=len(values), classes=network.classes, what=what)
-            yield Piece(encoder(frame)[present], {}, targets)
+            yield Piece(encoder(_filled(frame[present], lacking), watch=unread.watch), {}, targets)
+        unread.refuse_unreadable(file.path.name, whole=last)
+    unread.tell(file.path.name, tell)
     if unlabelled_rows:
         tell(f"{file.path.name}: {unlabelled_rows:,} rows without a target were left out")
 
@@ -183,6 +199,15 @@ def _check_columns(encoder: Encoder, file: TableFile, *, fill_missing: bool, tel
     if surplus := [name for name in file.names if name not in known]:
         tell(f"{file.path.name}: columns that the model does not use: {quoted(surplus)}")
     return lacking
+
+
+def _with_last(frames: Iterator[pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, bool]]:
+    """Each of them, and whether it is the last."""
+    held = next(frames, None)
+    while held is not None:
+        following = next(frames, None)
+        yield held, following is None
+        held = following
 
 
 def _filled(frame: pd.DataFrame, lacking: Sequence[str]) -> pd.DataFrame:

@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -168,8 +168,14 @@ class Encoder:
         known = set(names)
         return [name for name in self.names if name not in known]
 
-    def __call__(self, frame: pd.DataFrame) -> np.ndarray:
+    def __call__(
+        self, frame: pd.DataFrame, *, watch: Callable[[Number | Category, pd.Series, np.ndarray], None] | None = None
+    ) -> np.ndarray:
         """(N, width) float32, of a pandas frame that has the columns, in any order, beside others.
+
+        Args:
+            frame: The rows.
+            watch: Called for each column with its cells and what `as_numbers` or `as_codes` made of them.
 
         Raises:
             DataError: A column is not there; the message names it.
@@ -181,6 +187,8 @@ class Encoder:
         for column in self.columns:
             series = frame[column.name]
             values = as_numbers(series) if isinstance(column, Number) else as_codes(series, column.values)
+            if watch is not None:
+                watch(column, series, values)
             out[:, start : start + column.width] = column.encode(values)
             start += column.width
         return out

@@ -1,0 +1,125 @@
+"""Tables as a careless person has them, and a model of another one."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import xpnet
+from xpnet import evaluate, predict
+from xpnet.tables import Category, Encoder, Number
+
+
+@pytest.fixture
+def model(empty_folder):
+    """The path of a model, untrained, that predicts from a number, a town and a code; "high" for numbers above 40."""
+    columns = (
+        Number("age", fill=40, center=40, indicator=True),
+        Category("town", ("Bonn", "Köln", "Ulm")),
+        Category("code", ("1", "2", "7"), embedding=2),
+    )
+    network = xpnet.MLP((7, 2), init="zeros", embeddings=((4, 2),))
+    network.parameters.w[0][0, 1] = 1
+    network.task, network.classes, network.table = "classification", ("low", "high"), Encoder(columns, "income")
+    return xpnet.save(network, "model.safetensors")
+
+
+def write(text, name="new.csv"):
+    with open(name, "w", encoding="utf-8") as file:
+        file.write(text)
+    return name
+
+
+# Cells of which nothing can be made
+
+ODD = "age,town,code,income\n12,Ulm,1,low\nunknown,Wien,9,low\n?,Linz,,high\ninf,,7.0,high\n50,Bonn,2,high\n"
+TOLD = (
+    "xpnet: new.csv: cells that are no numbers, taken as missing: age 2 ('unknown')\n"
+    "xpnet: new.csv: values that training never saw, taken as unknown: town 2 ('Wien'), code 1 ('9')\n"
+)
+
+
+@pytest.mark.parametrize("piece", [2**22, 40])
+def test_cells_that_mean_nothing_are_counted_and_told_once(model, use, monkeypatch, piece):
+    monkeypatch.setattr("xpnet.tables.reading.PIECE", piece)
+    data = write(ODD)
+    for command, options in (predict, ("--out", "-")), (evaluate, ("--json",)):
+        status, out, err = use(command, model, "--data", data, *options)
+        assert status == 0
+        assert err.removeprefix("xpnet: new.csv: columns that the model does not use: income\n") == TOLD
+    assert json.loads(out)["samples"] == 5
+
+
+def test_cells_of_parquet_are_counted_too(model, use):
+    frame = pd.DataFrame({"age": ["12", "old", None], "town": ["Ulm", None, "Wien"], "code": [1, 2, 3]})
+    frame.to_parquet("new.parquet")
+    status, _, err = use(predict, model, "--data", "new.parquet", "--out", "-")
+    assert (status, len(err.splitlines())) == (0, 2)
+    for cells in ("age 1 ('old')", "town 1 ('Wien'), code 1 ('3')"):
+        assert cells in err
+
+
+def test_rows_without_a_target_are_not_looked_at(model, use):
+    data = write("age,town,code,income\n12,Ulm,1,low\nunknown,Wien,9,\n50,Bonn,2,high\n")
+    status, _, err = use(evaluate, model, "--data", data, "--json")
+    assert (status, err) == (0, "xpnet: new.csv: 1 rows without a target were left out\n")
+
+
+def test_what_a_cell_holds_cannot_command_a_terminal(model, use):
+    data = write('age,town,code\n12,"U\x1b[31m\nlm",1\n')
+    status, _, err = use(predict, model, "--data", data, "--out", "p.csv")
+    assert (status, len(err.splitlines()), "\x1b" in err) == (0, 1, False)
+
+
+def test_many_columns_do_not_make_a_long_sentence(use, empty_folder):
+    network = xpnet.MLP((12, 1), output="linear")
+    network.task = "regression"
+    network.table = Encoder(tuple(Number(f"n{i}") for i in range(12)), "t")
+    names = ",".join(f"n{i}" for i in range(12))
+    data = write(f"{names}\n{','.join('1' * 12)}\n{','.join('x' * 12)}\n")
+    status, _, err = use(predict, xpnet.save(network, "model.safetensors"), "--data", data, "--out", "p.csv")
+    assert status == 0
+    assert err.endswith("n8 1 ('x'), n9 1 ('x') and 2 more columns\n")
+
+
+@pytest.mark.parametrize("command", [predict, evaluate], ids=["predict", "evaluate"])
+@pytest.mark.parametrize("piece", [2**22, 40])
+def test_a_column_without_a_number_is_refused_before_anything_is_written(model, use, monkeypatch, command, piece):
+    monkeypatch.setattr("xpnet.tables.reading.PIECE", piece)
+    monkeypatch.setattr("xpnet.inference.unread.ENOUGH", 2)
+    rows = ["1,5;Ulm;1;low", ";Bonn;2;high", "2,7;Bonn;2;high"]
+    data = write("\n".join(["age;town;code;income", *rows, ""]))
+    options = ("--out", "-") if command is predict else ()
+    status, out, err = use(command, model, "--data", data, *options)
+    assert status == 2
+    assert "new.csv: no value of age can be read as a number ('1,5', for instance): write numbers with a" in err
+    assert piece == 40 or not out
+
+
+def test_a_number_after_many_cells_that_are_none_is_enough(model, use, monkeypatch):
+    monkeypatch.setattr("xpnet.tables.reading.PIECE", 40)
+    data = write("age,town,code\n" + "x,Bonn,1\n" * 9 + "3,Bonn,1\n")
+    status, _, err = use(predict, model, "--data", data, "--out", "p.csv")
+    assert (status, "taken as missing: age 9 ('x')" in err) == (0, True)
+
+
+def test_a_column_that_is_missing_throughout_is_none_to_refuse(model, use):
+    data = write("age,town,code\n,Bonn,1\n?,Bonn,1\n")
+    assert use(predict, model, "--data", data, "--out", "p.csv") == (0, "2 predictions: p.csv\n", "")
+
+
+# Columns that are not there
+
+
+def test_a_model_is_measured_without_a_column(model, use):
+    data = write("town,code,income\nUlm,1,low\nBonn,2,high\n")
+    status, out, err = use(evaluate, model, "--data", data, "--json")
+    assert (status, out) == (2, "")
+    assert "lacks 1 of the 3 columns that the model was trained on: age; give them, or add --fill-missing" in err
+    status, out, err = use(evaluate, model, "--data", data, "--json", "--fill-missing")
+    assert (status, err) == (0, "xpnet: new.csv: age taken as missing in every row\n")
+    filled = pd.read_csv(data).assign(age=np.nan)
+    assert json.loads(out)["accuracy"] == np.mean(xpnet.load(model).predict(filled) == filled.income)
+    status, _, err = use(evaluate, model, "--data", write("town,code\nUlm,1\n"), "--fill-missing")
+    assert (status, 'lacks the target "income"' in err) == (2, True)
