@@ -15,9 +15,14 @@ from rich.console import Console
 
 import xpnet
 from xpnet.command import perform, tell
+from xpnet.errors import XpnetError
 from xpnet.folder import model_file
 from xpnet.inference import inputs, predicting
 from xpnet.inference.outputs import STANDARD, open_writer
+from xpnet.network import MLP
+
+_STARTS = {b"PAR1": ".parquet", b"\x1f\x8b": ".csv.gz"}
+"""How files begin that are no plain CSV, and the endings that they should have."""
 
 _LIST = Parameter(consume_multiple=True, negative="", show_default=False)
 
@@ -63,8 +68,9 @@ def _predict(
 
     Args:
         model: A model.safetensors, or the folder of a run.
-        data: A table with the columns of training (.csv, .tsv, .parquet, or - for CSV from standard input); for other
-            models a file of samples (.npy, .npz, IDX), images (.png, .jpg), or a data set by its name.
+        data: A table with the columns of training (.csv, .tsv, .parquet, or - for one from standard input: CSV, which
+            may be compressed by gzip, or Parquet); for other models a file of samples (.npy, .npz, IDX), images (.png,
+            .jpg), or a data set by its name.
         out: Where to: .csv, .tsv, .parquet or .npz, or - for CSV to standard output.
         keep: Columns of the table to write beside the predictions, such as an id.
         fill_missing: Take columns that the table lacks as missing in every row.
@@ -74,7 +80,7 @@ def _predict(
     """
     network = xpnet.load(model_file(model), device=device)
     screen = Console(stderr=True, quiet=out == STANDARD or not sys.stderr.isatty())
-    with _named(data) as paths, open_writer(out, overwrite=overwrite) as writer, screen.status("") as status:
+    with _named(data, network) as paths, open_writer(out, overwrite=overwrite) as writer, screen.status("") as status:
         rows = 0
         pieces = inputs.unlabelled(network, paths, folder=data_dir, keep=keep, fill_missing=fill_missing, tell=tell)
         for predicted in predicting.predict(network, pieces):
@@ -86,16 +92,30 @@ def _predict(
 
 
 @contextlib.contextmanager
-def _named(paths: Sequence[str]) -> Iterator[Sequence[str]]:
-    """The paths; what comes from standard input lies in a temporary file meanwhile."""
+def _named(paths: Sequence[str], network: MLP) -> Iterator[Sequence[str]]:
+    """The paths; a table that comes from standard input lies in a temporary file meanwhile, which says its kind."""
     if list(paths) != [STANDARD]:
         yield paths
         return
+    if network.table is None:
+        raise XpnetError("data: got - for a model that was not trained on a table, expected a file: write one.")
     with tempfile.TemporaryDirectory(prefix="xpnet-") as folder:
-        path = Path(folder) / "standard input.csv"
+        yield [str(_from_standard_input(Path(folder)))]
+
+
+def _from_standard_input(folder: Path) -> Path:
+    if sys.stdin is None:
+        raise XpnetError("data: got -, but standard input is closed; pipe a table into it, or name a file.")
+    try:
+        start = sys.stdin.buffer.read(max(map(len, _STARTS)))
+        suffix = next((suffix for known, suffix in _STARTS.items() if start.startswith(known)), ".csv")
+        path = folder / f"standard input{suffix}"
         with path.open("wb") as file:
+            file.write(start)
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield [str(path)]
+    except OSError as error:
+        raise XpnetError(f"data: standard input cannot be kept ({error.strerror or error}); name a file.") from error
+    return path
 
 
 if __name__ == "__main__":

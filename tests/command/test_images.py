@@ -166,6 +166,12 @@ def test_images_that_are_none_are_told(model, use, empty_folder):
     assert not (empty_folder / "p.csv").exists()
 
 
+def test_no_data_and_data_from_standard_input_are_told(model, use):
+    for data, sentence in ((), "data: got no file"), (("-",), "data: got - for a model that was not trained on a"):
+        status, _, err = use(predict, model(), "--data", *data, "--out", "p.csv")
+        assert (status, sentence in err) == (2, True)
+
+
 def test_images_for_a_model_of_other_samples_are_told(model, use):
     Image.new("L", (8, 8), 3).save("whole.png")
     status, _, err = use(predict, model((5, 7, 2)), "--data", "whole.png", "--out", "p.csv")

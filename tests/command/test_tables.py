@@ -1,5 +1,6 @@
 """From a table to a model, its measures and its predictions, by the commands."""
 
+import io
 import json
 from pathlib import Path
 
@@ -121,12 +122,33 @@ def test_predictions_are_written_in_pieces(model, use, monkeypatch, out):
     assert frame.prediction.tolist() == [["high", "low"][i] for i in expected.argmax(axis=1)]
 
 
-def test_predictions_of_what_is_piped_in(model, use, monkeypatch):
-    with open("others.csv", "rb") as stream, monkeypatch.context() as patched:
+@pytest.mark.parametrize("kind", ["csv", "csv.gz", "parquet"])
+def test_predictions_of_what_is_piped_in(model, use, monkeypatch, kind):
+    others = people(100, seed=1)
+    write = others.to_parquet if kind == "parquet" else others.to_csv
+    write(f"piped.{kind}", index=False)
+    with open(f"piped.{kind}", "rb") as stream, monkeypatch.context() as patched:
         patched.setattr("sys.stdin", type("Stdin", (), {"buffer": stream}))
-        status, out, _ = use(predict, model, "--data", "-", "--out", "-")
+        status, out, _ = use(predict, model, "--data", "-", "--out", "-", "--keep", "id")
     assert status == 0
-    assert len(out.splitlines()) == 101
+    assert [line.split(",")[0] for line in out.splitlines()] == ["id", *map(str, others.id)]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "sentence"),
+    [
+        (None, "standard input is closed"),
+        (type("Stdin", (), {"buffer": io.BytesIO()}), "cannot be read as a table"),
+        (type("Stdin", (), {"buffer": io.BytesIO(b"PAR1 and no more")}), "cannot be read as a table"),
+    ],
+)
+def test_what_cannot_be_piped_in(model, use, monkeypatch, stdin, sentence):
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdin", stdin)
+        status, out, err = use(predict, model, "--data", "-", "--out", "p.csv")
+    assert (status, out, len(err.splitlines())) == (2, "", 1)
+    assert sentence in err
+    assert not Path("p.csv").exists()
 
 
 def test_the_order_of_columns_is_free_and_missing_ones_are_named(model, use):

@@ -67,6 +67,8 @@ def unlabelled(
     Raises:
         DataError: They are not to be had, or are not of the model's kind.
     """
+    if not paths:
+        raise DataError("data: got no file, expected some: name them behind --data")
     if keep and network.table is None:
         raise DataError("keep: got it for a model that was not trained on a table: leave it out")
     if network.table is not None:
