@@ -72,7 +72,7 @@ def _predict(
             may be compressed by gzip, or Parquet); for other models a file of samples (.npy, .npz, IDX), images (.png,
             .jpg), or a data set by its name.
         out: Where to: .csv, .tsv, .parquet or .npz, or - for CSV to standard output.
-        keep: Columns of the table to write beside the predictions, such as an id.
+        keep: Columns of the table to write beside the predictions, as they are: an id, for instance.
         fill_missing: Take columns that the table lacks as missing in every row.
         overwrite: Replace --out if it is there.
         device: auto, cpu, numpy, cuda or cuda:1.

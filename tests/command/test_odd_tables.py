@@ -1,10 +1,15 @@
 """Tables as a careless person has them, and a model of another one."""
 
+import datetime
+import decimal
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 import xpnet
 from xpnet import evaluate, predict
@@ -123,3 +128,78 @@ def test_a_model_is_measured_without_a_column(model, use):
     assert json.loads(out)["accuracy"] == np.mean(xpnet.load(model).predict(filled) == filled.income)
     status, _, err = use(evaluate, model, "--data", write("town,code\nUlm,1\n"), "--fill-missing")
     assert (status, 'lacks the target "income"' in err) == (2, True)
+
+
+# Columns that are kept
+
+
+@pytest.fixture
+def typed(model):
+    """The model, and a table of all types that a column can have, of which the first rows are missing."""
+    moment = datetime.datetime(2020, 2, 3, 4, 5, 6)
+    columns = {
+        "byte": pa.array([None, 2, 3, 4], pa.int8()),
+        "id": pa.array([None, 2**53 + 1, 3, 4], pa.int64()),
+        "whole": pa.array([7, 8, 9, 10], pa.uint32()),
+        "yes": pa.array([None, True, False, True]),
+        "share": pa.array([None, 0.1, 2.0, 3.0], pa.float32()),
+        "day": pa.array([None, *[moment.date()] * 3]),
+        "time": pa.array([None, *[moment] * 3], pa.timestamp("us")),
+        "midnight": pa.array([None, *[moment.replace(hour=0, minute=0, second=0)] * 3], pa.timestamp("us")),
+        "zoned": pa.array([None, *[moment] * 3], pa.timestamp("ms", "UTC")),
+        "price": pa.array([None, decimal.Decimal("1.50"), decimal.Decimal("100.25"), None], pa.decimal128(9, 2)),
+        "text": pa.array([None, "007", "a,b", "NA"]),
+        "kind": pa.array([None, "x", "y", "x"]).dictionary_encode(),
+    }
+    known = {"age": pa.array([30.0, 50, 30, 50]), "town": pa.array(["Ulm"] * 4), "code": pa.array([1, 2, 1, 2])}
+    parquet.write_table(pa.table({**columns, **known}), "typed.parquet")
+    return model, columns
+
+
+def test_kept_columns_of_parquet_stay_as_they_are(typed, use, monkeypatch):
+    monkeypatch.setattr("xpnet.tables.reading.PIECE_ROWS", 1)
+    model, columns = typed
+    keep = ("--keep", *columns, "age", "code")
+    assert use(predict, model, "--data", "typed.parquet", "--out", "p.parquet", *keep)[0] == 0
+    written = parquet.read_table("p.parquet")
+    for name, values in columns.items():
+        expected = values.dictionary_decode() if name == "kind" else values
+        assert written[name].combine_chunks().equals(expected), name
+    assert written.schema.field("age").type == pa.float64()
+    assert written.schema.field("code").type == pa.int64()
+
+
+def test_kept_columns_of_parquet_as_text_and_as_arrays(typed, use, monkeypatch):
+    monkeypatch.setattr("xpnet.tables.reading.PIECE_ROWS", 1)
+    model, columns = typed
+    assert use(predict, model, "--data", "typed.parquet", "--out", "p.csv", "--keep", *columns)[0] == 0
+    rows = Path("p.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[1].startswith(",,7,,,,,,,,,,")
+    assert rows[3].startswith(
+        '3,3,9,False,2.0,2020-02-03,2020-02-03 04:05:06,2020-02-03 00:00:00,2020-02-03 04:05:06+00:00,100.25,"a,b",y,'
+    )
+    assert use(predict, model, "--data", "typed.parquet", "--out", "p.npz", "--keep", *columns)[0] == 0
+    with np.load("p.npz") as file:
+        assert file["whole"].tolist() == [7, 8, 9, 10]
+        assert file["id"].tolist() == ["", str(2**53 + 1), "3", "4"]
+        assert file["day"].dtype.kind == file["time"].dtype.kind == "M"
+        np.testing.assert_array_equal(file["share"], np.array([np.nan, 0.1, 2, 3], np.float32))
+        assert file["text"].tolist() == ["", "007", "a,b", "NA"]
+
+
+@pytest.mark.parametrize("out", ["p.csv", "p.parquet", "p.npz"])
+def test_kept_columns_of_csv_are_written_as_they_were(model, use, out):
+    data = write('id,age,town,code,date,"a,b"\n007,1,Ulm,1,2020-1-3,"x,""y"""\n1e3,2.50,Bonn,1.0,1.2.2020, z\n')
+    assert use(predict, model, "--data", data, "--out", out, "--keep", "id", "age", "date", "a,b")[0] == 0
+    if out == "p.npz":
+        with np.load(out) as file:
+            kept = {name: file[name].tolist() for name in ("id", "age", "date", "a,b")}
+    else:
+        frame = pd.read_parquet(out) if out == "p.parquet" else pd.read_csv(out, dtype=str)
+        kept = {name: frame[name].tolist() for name in frame.columns[:4]}
+    assert kept == {
+        "id": ["007", "1e3"],
+        "age": ["1", "2.50"],
+        "date": ["2020-1-3", "1.2.2020"],
+        "a,b": ['x,"y"', " z"],
+    }

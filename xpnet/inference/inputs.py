@@ -13,6 +13,7 @@ from xpnet.data.arrays import read_samples
 from xpnet.data.checks import Targets, encode_targets
 from xpnet.errors import DataError
 from xpnet.inference import images
+from xpnet.inference.kept import Kept
 from xpnet.inference.unread import Unread
 from xpnet.network import MLP
 from xpnet.tables.dataset import present_targets
@@ -35,7 +36,7 @@ class Piece:
 
     Attributes:
         x: (n, I) as the network takes them raw.
-        kept: What is written beside their predictions, by the name of the column.
+        kept: What is written beside their predictions, by the name of the column: Arrow arrays, or lists of text.
         targets: Encoded; None where none were asked for.
     """
 
@@ -152,12 +153,12 @@ def _rows(
     lacking = _check_columns(encoder, file, fill_missing=fill_missing, tell=tell)
     wanted = [name for name in file.names if name in {*encoder.names, *keep}]
     numbers = [name for name in encoder.numbers if name in wanted and name not in keep]
-    rows, unread = 0, Unread()
+    rows, unread, kept = 0, Unread(), Kept(file, keep)
     for frame, last in _with_last(file.pieces(wanted, numbers=numbers)):
         rows += len(frame)
         x = encoder(_filled(frame, lacking), watch=unread.watch)
         unread.refuse_unreadable(file.path.name, whole=last)  # before anything is made of it
-        yield Piece(x, {name: frame[name].astype(object) for name in keep})
+        yield Piece(x, kept(frame))
     if not rows:
         raise no_rows(file.path)
     unread.tell(file.path.name, tell)

@@ -19,6 +19,7 @@ import numpy as np
 
 from xpnet.errors import XpnetError
 from xpnet.files import PARTIAL
+from xpnet.inference.kept import as_cells, as_numpy
 
 STANDARD = "-"
 """The name of standard input and output."""
@@ -32,7 +33,7 @@ class Predicted:
         prediction: (n,) labels or numbers, or (n, K) 0/1 labels or (n, O) numbers.
         probabilities: (n, K), where there are classes or labels, else None.
         classes: Their K names.
-        kept: What is written beside them, by the name of the column.
+        kept: What is written beside them, by the name of the column: Arrow arrays, or lists of text.
     """
 
     prediction: np.ndarray
@@ -63,12 +64,6 @@ def refuse_taken(kept: Iterable[str], taken: Iterable[str]) -> None:
         raise XpnetError(
             f'keep: got "{min(both)}", as which predictions are written; give it another name in the table.'
         )
-
-
-def _as_text(values: Any, missing: str | None) -> list[str | None]:
-    import pandas as pd
-
-    return [missing if pd.isna(value) else str(value) for value in values]
 
 
 class Writer(Protocol):
@@ -122,7 +117,7 @@ class _Csv:
     def write(self, predicted: Predicted) -> None:
         import pandas as pd
 
-        frame = pd.DataFrame(predicted.columns())
+        frame = pd.DataFrame({name: as_cells(values) for name, values in predicted.columns().items()})
         frame.to_csv(self._file, sep=self._delimiter, header=self._names, index=False, lineterminator="\n")
         self._names = False
 
@@ -144,9 +139,7 @@ class _Parquet:
         import pyarrow as pa
         from pyarrow import parquet
 
-        columns = predicted.columns().items()
-        kept = {name: pa.array(_as_text(values, None), pa.string()) for name, values in predicted.kept.items()}
-        table = pa.table({name: kept.get(name, values) for name, values in columns})
+        table = pa.table(predicted.columns())
         if self._writer is None:
             self._writer = parquet.ParquetWriter(self._path, table.schema)
         self._writer.write_table(table)
@@ -162,7 +155,7 @@ class _Npz:
     def __init__(self, path: Path) -> None:
         self._path, self._files = path, contextlib.ExitStack()
         self._arrays: dict[str, tuple[IO[bytes], np.dtype, tuple[int, ...]]] = {}
-        self._texts: dict[str, list[Any]] = {}
+        self._kept: dict[str, list[Any]] = {}
         self._classes: Any = None
 
     def write(self, predicted: Predicted) -> None:
@@ -171,8 +164,8 @@ class _Npz:
         self._append("prediction", predicted.prediction)
         if predicted.probabilities is not None:
             self._append("probabilities", predicted.probabilities)
-        for name, values in predicted.kept.items():  # of what length text is, only the last row tells
-            self._texts.setdefault(name, []).extend(_as_text(values, ""))
+        for name, values in predicted.kept.items():  # of what length text is, and of what type, only the last row tells
+            self._kept.setdefault(name, []).append(values)
 
     def _append(self, name: str, array: np.ndarray) -> None:
         if name not in self._arrays:
@@ -190,10 +183,10 @@ class _Npz:
                     header = {"descr": descr, "fortran_order": False, "shape": (rows, *shape)}
                     np.lib.format.write_array_header_1_0(member, header)
                     shutil.copyfileobj(file, member)
-            whole = dict(self._texts) | ({} if self._classes is None else {"classes": self._classes})
-            for name, values in whole.items():
+            whole = {name: as_numpy(parts) for name, parts in self._kept.items()}
+            for name, values in (whole | ({} if self._classes is None else {"classes": self._classes})).items():
                 with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.array(values), allow_pickle=False)
+                    np.lib.format.write_array(member, np.asarray(values), allow_pickle=False)
 
 
 def _closing(kind: Any) -> Callable[[Path], AbstractContextManager[Writer]]:
