@@ -49,8 +49,9 @@ def test_digits_as_images_are_predicted_as_their_array(quiet_json, use):
     assert frame.file.tolist() == names
     assert frame.prediction.tolist() == network.predict(digits.x_test).tolist()
     np.testing.assert_allclose(frame.iloc[:, 2:], network.predict_proba(digits.x_test), atol=0.03)
-    np.save("samples.npy", digits.x_test)
-    assert use(predict, folder, "--data", "samples.npy", "--out", "samples.csv")[0] == 0
+    with open("SAMPLES.NPY", "wb") as file:
+        np.save(file, digits.x_test)
+    assert use(predict, folder, "--data", "SAMPLES.NPY", "--out", "samples.csv")[0] == 0
     assert pd.read_csv("samples.csv").prediction.tolist() == frame.prediction.tolist()
     scores = json.loads(use(evaluate, folder, "--data", "digits", "--json")[1])
     assert scores["samples"] == len(digits.x_test)

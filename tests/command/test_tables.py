@@ -95,14 +95,15 @@ def test_measures_are_those_of_scikit_learn(model, use):
         assert word in out
 
 
-@pytest.mark.parametrize("out", ["p.csv", "p.tsv", "p.parquet", "p.npz", "-"])
+@pytest.mark.parametrize("out", ["p.csv", "p.tsv", "p.parquet", "p.npz", "-", "P.CSV", "P.TSV", "P.PARQUET", "P.NPZ"])
 def test_predictions_are_written_in_pieces(model, use, monkeypatch, out):
     monkeypatch.setattr("xpnet.tables.reading.PIECE", 700)
     status, printed, _ = use(predict, model, "--data", "others.csv", "--out", out, "--keep", "id", "town")
     assert status == 0
     others = people(100, seed=1)
     expected = xpnet.load(model / "model.safetensors").predict_proba(others)
-    if out == "p.npz":
+    kind = out.lower()
+    if kind == "p.npz":
         with np.load(out) as file:
             assert file["classes"].tolist() == ["high", "low"]
             assert file["town"].tolist() == others.town.tolist()
@@ -115,7 +116,7 @@ def test_predictions_are_written_in_pieces(model, use, monkeypatch, out):
         out = "piped.csv"
     else:
         assert printed == f"100 predictions: {out}\n"
-    frame = pd.read_parquet(out) if out.endswith("parquet") else pd.read_csv(out, sep="\t" if "tsv" in out else ",")
+    frame = pd.read_parquet(out) if "parquet" in kind else pd.read_csv(out, sep="\t" if "tsv" in kind else ",")
     assert list(frame.columns) == ["id", "town", "prediction", "probability high", "probability low"]
     assert frame.id.astype(int).tolist() == others.id.tolist()
     np.testing.assert_allclose(frame[["probability high", "probability low"]], expected, rtol=1e-5)

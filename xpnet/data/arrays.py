@@ -75,7 +75,7 @@ def read_samples(path: str | Path) -> Matrix:
         DataError: The file is missing, damaged or of another kind, or its samples are no finite numbers.
     """
     path = Path(path)
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         return check_samples(_read_array(path))
     with reading(path, "an .npz file"), _Archive.opened(path) as archive:
         arrays = archive.read(["x"]) if "x" in archive.names else None
@@ -83,7 +83,7 @@ def read_samples(path: str | Path) -> Matrix:
 
 
 def _read_named_members(path: Path) -> Dataset:
-    if path.suffix != ".npz":
+    if path.suffix.lower() != ".npz":
         raise DataError(f"{path} is of no accepted kind: give {ACCEPTED}")
     with reading(path, "an .npz file"), _Archive.opened(path) as archive:
         names = archive.names
@@ -98,11 +98,11 @@ def _read_named_members(path: Path) -> Dataset:
 
 
 def _read_array(path: Path) -> Matrix:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         with reading(path, "an .npy file"), path.open("rb") as stream:
             size = path.stat().st_size
             return _map_npy(stream, size, path) if size > MAPPED_ABOVE else _read_npy(stream, size, path)
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return _read_sparse(path)
     if "idx" in path.name or "ubyte" in path.name:
         return read_idx(path)

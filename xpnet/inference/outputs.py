@@ -92,13 +92,14 @@ def open_writer(out: str, *, overwrite: bool = False) -> Iterator[Writer]:
             raise XpnetError(f"out: standard output cannot be written ({failure.strerror}); write elsewhere.")
         return
     path = Path(out)
-    if path.suffix not in _KINDS:
+    kind = path.suffix.lower()
+    if kind not in _KINDS:
         raise XpnetError(f'out: got "{out}", expected a name that ends in {", ".join(_KINDS)}, or - for the terminal.')
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         if path.exists() and not overwrite:
             raise XpnetError(f"out: {path} is there already; choose another name, or add --overwrite.")
-        with _KINDS[path.suffix](partial) as writer:
+        with _KINDS[kind](partial) as writer:
             yield writer
         partial.replace(path)
     except OSError as error:
