@@ -1,6 +1,7 @@
 """Images from files, as a careless person has them, and a model of images."""
 
 import json
+import os
 
 import numpy as np
 import pandas as pd
@@ -63,14 +64,14 @@ def test_images_come_in_the_range_of_the_training(model, shades):
     Image.fromarray(np.array([[0, 51], [204, 255]], np.uint8)).save("four.png")
     network = xpnet.load(model((2, 2), shades))
     expected = np.array([[0, 0.2, 0.8, 1]]) * (shades.white - shades.black) + shades.black
-    np.testing.assert_allclose(images.reader(network)(["four.png"]), expected, rtol=1e-6)
+    np.testing.assert_allclose(images.Reader(network)(["four.png"]), expected, rtol=1e-6)
 
 
 def test_a_model_that_does_not_say_its_range_takes_bytes_and_tells(model, use):
     Image.new("L", (8, 8), 200).save("one.png")
     status, out, err = use(predict, model(shades=None), "--data", "one.png", "--out", "-")
     assert (status, len(err.splitlines())) == (0, 1)
-    assert "does not say which of its numbers are black and white: 0 and 255 taken" in err
+    assert "does not say which numbers are black and white: 0 and 255 taken" in err
     assert out.splitlines()[1].startswith("one.png,light,")
 
 
@@ -80,7 +81,7 @@ def test_pixels_lie_as_in_the_training(model, shape):
     pixels = np.arange(6 * layout.bands, dtype=np.uint8).reshape(2, 3, layout.bands) + 200
     Image.fromarray(pixels if layout.bands > 1 else pixels[..., 0]).save("all.png")
     expected = pixels.transpose(2, 0, 1) if layout.first else pixels
-    sample = images.reader(xpnet.load(model(shape)))(["all.png"])
+    sample = images.Reader(xpnet.load(model(shape)))(["all.png"])
     assert sample.tolist() == [expected.ravel().tolist()]
 
 
@@ -144,6 +145,20 @@ def test_images_of_one_bit_one_pixel_and_four_inks(tmp_path):
     assert read(tmp_path / "inks.jpg").max() <= 2
 
 
+def test_images_that_are_light_where_those_of_the_training_are_dark_are_told(model, use):
+    for ground, kind in (0, "dark"), (255, "light"):
+        image = Image.new("L", (8, 8), ground)
+        image.paste(255 - ground, (2, 2, 6, 6))
+        image.save(f"{kind}.png")
+    for ground, (these, those) in (0, ("light", "dark")), (255, ("dark", "light")), (120, ("", "")):
+        status, _, err = use(
+            predict, model(shades=Shades(0, 255, ground)), "--data", "dark.png", "light.png", "--out", "-"
+        )
+        assert status == 0
+        told = f"xpnet: 1 of 2 images are {these} at their edges, those of the training {those}: if they are drawn"
+        assert err.startswith(told) if these else not err
+
+
 # What is none
 
 
@@ -165,6 +180,30 @@ def test_images_that_are_none_are_told(model, use, empty_folder):
         assert (status, out, len(err.splitlines())) == (2, "", 1)
         assert sentence in err
     assert not (empty_folder / "p.csv").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="elsewhere all names are text")
+@pytest.mark.parametrize("out", ["p.csv", "p.parquet", "p.npz", "-"])
+def test_names_that_are_no_text_are_written_as_far_as_they_are(model, use, out):
+    name = os.fsdecode(b"b\xe4d.png")
+    try:
+        Image.new("L", (8, 8), 3).save(name)
+    except OSError:
+        pytest.skip("this file system takes text alone")
+    assert use(predict, model(), "--data", name, "--out", out)[0] == 0
+    if out == "p.csv":
+        assert pd.read_csv(out).file.tolist() == ["b?d.png"]
+
+
+def test_tables_and_files_that_are_not_there_are_told(model, use):
+    for data, sentence in (
+        ("new.csv", "got the table new.csv for a model of samples of 64"),
+        ("no.npy", "no such file or"),
+    ):
+        status, _, err = use(predict, model(), "--data", data, "--out", "p.csv")
+        assert (status, sentence in err) == (2, True)
+    status, _, err = use(evaluate, model(), "--data", "new.csv")
+    assert (status, "got the table new.csv for a model of samples of 64" in err) == (2, True)
 
 
 def test_no_data_and_data_from_standard_input_are_told(model, use):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +29,9 @@ _MODES = {1: "L", 3: "RGB", 4: "RGBA"}
 _UNSEEN = 8
 """Steps of 255 by which nothing in a picture stands out."""
 
+_PLAIN = 95.0
+"""Of 255, what a ground is at least away from the middle that is dark or light."""
+
 _OLD = Shades(0, 255, 0)
 """What is taken for a model that does not say it."""
 
@@ -37,8 +41,8 @@ def are_images(paths: Sequence[str]) -> bool:
     return all(Path(path).suffix.lower() in SUFFIXES for path in paths)
 
 
-def reader(network: MLP, *, tell: Callable[[str], None] = print) -> Callable[[Sequence[str]], np.ndarray]:
-    """What reads images of these paths as samples of the network: (N, I), from its black to its white.
+class Reader:
+    """Reads images as samples of a network: (N, I), from its black to its white.
 
     Args:
         network: Whose samples they are.
@@ -47,24 +51,38 @@ def reader(network: MLP, *, tell: Callable[[str], None] = print) -> Callable[[Se
     Raises:
         DataError: The samples of the network are no images.
     """
-    shape = network.image_shape
-    layout = None if shape is None else Layout.of(shape)
-    if layout is None:
-        kind = f"{network.sizes[0]} numbers" if shape is None else f"shape {' x '.join(map(str, shape))}"
-        raise DataError(f"data: got images for a model of samples of {kind}: give these, as .npy or .npz")
-    if network.image_shades is None:
-        tell(
-            "the model does not say which of its numbers are black and white: 0 and 255 taken; if wrong, train it anew"
-        )
-    shades = network.image_shades or _OLD
-    step = (shades.white - shades.black) / 255
-    ground = round((shades.ground - shades.black) / step)
 
-    def read(paths: Sequence[str]) -> np.ndarray:
-        pixels = np.stack([layout.flat(read_image(path, layout, ground=ground)) for path in paths])
-        return np.float32(shades.black) + np.float32(step) * pixels
+    def __init__(self, network: MLP, *, tell: Callable[[str], None] = print) -> None:
+        shape = network.image_shape
+        layout = None if shape is None else Layout.of(shape)
+        if layout is None:
+            kind = f"{network.sizes[0]} numbers" if shape is None else f"shape {' x '.join(map(str, shape))}"
+            raise DataError(f"data: got images for a model of samples of {kind}: give these, as .npy or .npz")
+        shades = network.image_shades or _OLD
+        if network.image_shades is None:
+            tell("the model does not say which numbers are black and white: 0 and 255 taken; if wrong, train it anew")
+        self._layout, self._tell = layout, tell
+        self._black, self._step = shades.black, (shades.white - shades.black) / 255
+        self._ground = round((shades.ground - shades.black) / self._step)
+        self._told_apart = network.image_shades is not None and abs(self._ground - 127.5) > _PLAIN
+        self._read = self._turned = 0
 
-    return read
+    def __call__(self, paths: Sequence[str]) -> np.ndarray:
+        """The images of these paths."""
+        pixels = np.stack([self._layout.flat(read_image(path, self._layout, ground=self._ground)) for path in paths])
+        grounds = np.array([np.median(self._layout.edges(image[None])) for image in pixels])
+        self._read += len(pixels)
+        self._turned += int((np.abs(grounds - self._ground) > 127.5).sum())
+        return np.float32(self._black) + np.float32(self._step) * pixels
+
+    def tell_of_grounds(self) -> None:
+        """Tell of the images that are light at the edges where those of the training were dark, or dark for light."""
+        if self._turned and self._told_apart:
+            these, those = ("light", "dark") if self._ground < 127.5 else ("dark", "light")
+            self._tell(
+                f"{self._turned:,} of {self._read:,} images are {these} at their edges, those of the training {those}: "
+                "if they are drawn the other way round, invert them"
+            )
 
 
 def read_image(path: str, layout: Layout, *, ground: int = 0) -> np.ndarray:
@@ -80,7 +98,7 @@ def read_image(path: str, layout: Layout, *, ground: int = 0) -> np.ndarray:
     """
     from PIL import Image, ImageOps
 
-    if not Path(path).exists():
+    if not os.path.exists(path):
         raise DataError(f"{path}: there is no such file; give the path of an image")
     with reading(Path(path), "an image"), warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # larger ones than that are refused

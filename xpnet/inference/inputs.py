@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,9 @@ def unlabelled(
         dataset = data.load(paths[0], folder=folder)
         yield from _blocks(dataset.x if dataset.x_test is None else dataset.x_test)
     else:
+        _refuse_table(network, paths)
+        if not os.path.exists(paths[0]):
+            raise DataError(f"{paths[0]}: there is no such file or data set; give samples (.npy, .npz, IDX) or images")
         yield from _blocks(read_samples(paths[0]))
 
 
@@ -106,6 +110,7 @@ def labelled(
     if network.table is not None:
         yield from _labelled_rows(network, network.table, _table(paths), fill_missing=fill_missing, tell=tell)
         return
+    _refuse_table(network, paths)
     dataset = data.load(list(paths), folder=folder)
     x, y = dataset.x, dataset.y
     if dataset.y_test is not None:
@@ -137,6 +142,15 @@ def _table(paths: Sequence[str]) -> TableFile:
             f"data: got {', '.join(paths):.200} for a model of a table, expected one .csv, .tsv or .parquet"
         )
     return TableFile(paths[0])
+
+
+def _refuse_table(network: MLP, paths: Sequence[str]) -> None:
+    for path in paths:
+        if is_table(path):
+            raise DataError(
+                f"data: got the table {path} for a model of samples of {network.inputs} numbers, expected these; give "
+                "them as .npy, .npz or IDX"
+            )
 
 
 def _rows(
@@ -192,9 +206,11 @@ def _check_columns(encoder: Encoder, file: TableFile, *, fill_missing: bool, tel
     """The columns that the file lacks, if these may be missing."""
     lacking = encoder.lacking(file.names)
     if lacking and not fill_missing:
+        alike = [name for name in file.names if _plain(name) in map(_plain, lacking)]
+        hint = f" (it has {quoted(alike)})" if alike else ""
         raise DataError(
             f"{file.path.name} lacks {len(lacking)} of the {len(encoder.names)} columns that the model was trained on: "
-            f"{quoted(lacking)}; give them, or add --fill-missing to take them as missing values"
+            f"{quoted(lacking)}{hint}; give them, or add --fill-missing to take them as missing values"
         )
     if lacking:
         tell(f"{file.path.name}: {quoted(lacking)} taken as missing in every row")
@@ -202,6 +218,11 @@ def _check_columns(encoder: Encoder, file: TableFile, *, fill_missing: bool, tel
     if surplus := [name for name in file.names if name not in known]:
         tell(f"{file.path.name}: columns that the model does not use: {quoted(surplus)}")
     return lacking
+
+
+def _plain(name: str) -> str:
+    """What is left of a name without blanks and capitals."""
+    return name.strip().casefold()
 
 
 def _with_last(frames: Iterator[pd.DataFrame]) -> Iterator[tuple[pd.DataFrame, bool]]:
@@ -218,10 +239,12 @@ def _filled(frame: pd.DataFrame, lacking: Sequence[str]) -> pd.DataFrame:
 
 
 def _images(network: MLP, paths: Sequence[str], *, tell: Callable[[str], None]) -> Iterator[Piece]:
-    read = images.reader(network, tell=tell)
+    reader = images.Reader(network, tell=tell)
     for start in range(0, len(paths), IMAGES):
-        part = list(paths[start : start + IMAGES])
-        yield Piece(read(part), {"file": part})
+        part = paths[start : start + IMAGES]
+        names = [path.encode(errors="replace").decode() for path in part]  # some systems have names that are no text
+        yield Piece(reader(part), {"file": names})
+    reader.tell_of_grounds()
 
 
 def _blocks(x: Any) -> Iterator[Piece]:
