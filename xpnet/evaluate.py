@@ -22,6 +22,7 @@ app = App(
     help="Measure a model on data with targets.",
     help_epilogue="Exit status: 0 done, 2 bad input.",
     version_flags=[],
+    suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
 

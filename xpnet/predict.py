@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +21,7 @@ from xpnet.folder import model_file
 from xpnet.inference import inputs, predicting
 from xpnet.inference.outputs import STANDARD, open_writer
 from xpnet.network import MLP
+from xpnet.signals import calling
 
 _STARTS = {b"PAR1": ".parquet", b"\x1f\x8b": ".csv.gz"}
 """How files begin that are no plain CSV, and the endings that they should have."""
@@ -29,8 +31,9 @@ _LIST = Parameter(consume_multiple=True, negative="", show_default=False)
 app = App(
     name="python -m xpnet.predict",
     help="Write what a model says of new data: classes with their probabilities, or numbers.",
-    help_epilogue="Exit status: 0 done, 2 bad input: no file is left then.",
+    help_epilogue="Exit status: 0 done, 2 bad input, 130 Ctrl-C: no file is left then.",
     version_flags=[],
+    suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
 
@@ -78,9 +81,15 @@ def _predict(
         device: auto, cpu, numpy, cuda or cuda:1.
         data_dir: Where public data sets are.
     """
+    _refuse_source(out, data)
     network = xpnet.load(model_file(model), device=device)
     screen = Console(stderr=True, quiet=out == STANDARD or not sys.stderr.isatty())
-    with _named(data, network) as paths, open_writer(out, overwrite=overwrite) as writer, screen.status("") as status:
+    with (
+        calling(_end, "SIGTERM"),
+        _named(data, network) as paths,
+        open_writer(out, overwrite=overwrite) as writer,
+        screen.status("") as status,
+    ):
         rows = 0
         pieces = inputs.unlabelled(network, paths, folder=data_dir, keep=keep, fill_missing=fill_missing, tell=tell)
         for predicted in predicting.predict(network, pieces):
@@ -89,6 +98,16 @@ def _predict(
             status.update(f"{rows:,} rows")
     if out != STANDARD:
         print(f"{rows:,} predictions: {out}")
+
+
+def _refuse_source(out: str, data: Sequence[str]) -> None:
+    if os.path.exists(out) and any(os.path.exists(path) and os.path.samefile(path, out) for path in data):
+        raise XpnetError(f"out: got {out}, from which --data is read; choose another name.")
+
+
+def _end() -> None:
+    """End as by Ctrl-C, so that no file is left that is half written."""
+    raise KeyboardInterrupt
 
 
 @contextlib.contextmanager

@@ -3,7 +3,12 @@
 import datetime
 import decimal
 import json
+import os
+import signal
+import threading
+from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +18,7 @@ from pyarrow import parquet
 
 import xpnet
 from xpnet import evaluate, predict
+from xpnet.inference import predicting
 from xpnet.tables import Category, Encoder, Number
 
 
@@ -128,6 +134,81 @@ def test_a_model_is_measured_without_a_column(model, use):
     assert json.loads(out)["accuracy"] == np.mean(xpnet.load(model).predict(filled) == filled.income)
     status, _, err = use(evaluate, model, "--data", write("town,code\nUlm,1\n"), "--fill-missing")
     assert (status, 'lacks the target "income"' in err) == (2, True)
+
+
+@pytest.mark.parametrize("names", ["Age,TOWN,code", '" age",town ,code'])
+def test_names_that_are_nearly_right_are_shown(model, use, names):
+    status, _, err = use(predict, model, "--data", write(f"{names}\n1,Ulm,1\n"), "--out", "p.csv")
+    assert status == 2
+    shown = "Age, TOWN" if "TOWN" in names else '" age", "town "'
+    assert f"trained on: age, town (it has {shown}); give them" in err
+
+
+# Where to
+
+
+GOOD = "id,age,town,code\n" + "1,30,Ulm,1\n" * 20
+
+
+@pytest.mark.parametrize("options", [(), ("--overwrite",)])
+def test_the_table_is_not_written_over(model, use, options):
+    data = write(GOOD)
+    status, _, err = use(predict, model, "--data", data, "--out", f"./{data}", *options)
+    assert (status, err) == (2, "xpnet: out: got ./new.csv, from which --data is read; choose another name.\n")
+    assert Path(data).read_text() == GOOD
+
+
+def test_standard_output_is_utf_8_whatever_the_locale(model, use, monkeypatch):
+    data = write("age,town,code\n1,Köln,1\n")
+    with open("out.csv", "w", encoding="ascii") as stream, monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", stream)
+        assert use(predict, model, "--data", data, "--out", "-", "--keep", "town")[0] == 0
+    assert Path("out.csv").read_text(encoding="utf-8").splitlines()[1].startswith("Köln,")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a pipe without a reader is told otherwise elsewhere")
+def test_who_reads_no_more_is_not_written_for(model, use, monkeypatch):
+    monkeypatch.setattr("xpnet.tables.reading.PIECE", 40)
+    watch = Counter()
+    monkeypatch.setattr("xpnet.inference.unread.Unread.watch", lambda *_: watch.update(["column"]))
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stream, monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", stream)
+        assert use(predict, model, "--data", write(GOOD), "--out", "-") == (
+            0,
+            "",
+            "xpnet: new.csv: columns that the model does not use: id\n",
+        )
+    assert watch["column"] == 3  # of one piece
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Ctrl-C is sent by POSIX's kill")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize("out", ["p.csv", "p.parquet", "p.npz"])
+def test_nothing_is_left_by_who_is_ended(model, use, monkeypatch, empty_folder, name, out):
+    assert threading.current_thread() is threading.main_thread()  # else the signal would end pytest
+    data = write(GOOD)
+    before = set(os.listdir(empty_folder))
+
+    def ended(*_):
+        yield from predicting.predict(*_)
+        os.kill(os.getpid(), getattr(signal, name))
+
+    monkeypatch.setattr("xpnet.predict.predicting", SimpleNamespace(predict=ended))
+    status, printed, err = use(predict, model, "--data", data, "--out", out)
+    assert (status, printed, err.splitlines()[-1]) == (130, "", "xpnet: Interrupted.")
+    assert set(os.listdir(empty_folder)) == before
+
+
+@pytest.mark.parametrize(("out", "library"), [("p.csv", "pandas"), ("p.parquet", "pyarrow"), ("-", "pandas")])
+def test_what_is_not_installed_is_told(model, use, monkeypatch, out, library):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    status, _, err = use(predict, model, "--data", write(GOOD), "--out", out)
+    assert (status, f"needs {library}, which is not installed; pip install 'xpnet[tables]', or take .npz" in err) == (
+        2,
+        True,
+    )
 
 
 # Columns that are kept

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import math
 import secrets
 import shutil
@@ -84,17 +85,23 @@ def open_writer(out: str, *, overwrite: bool = False) -> Iterator[Writer]:
     Raises:
         XpnetError: The ending is unknown, the file is there already, or it cannot be written.
     """
+    kind = ".csv" if out == STANDARD else Path(out).suffix.lower()
+    if kind not in _KINDS:
+        raise XpnetError(f'out: got "{out}", expected a name that ends in {", ".join(_KINDS)}, or - for the terminal.')
+    if (library := _NEEDED.get(kind)) and importlib.util.find_spec(library) is None:
+        raise XpnetError(
+            f"out: {kind} needs {library}, which is not installed; pip install 'xpnet[tables]', or take .npz."
+        )
     if out == STANDARD:
-        yield _Csv(sys.stdout, ",")
-        sys.stdout.flush()
+        if hasattr(sys.stdout, "reconfigure"):
+            sys.stdout.reconfigure(encoding="utf-8", newline="\n")  # as files are, whatever the locale
+        with contextlib.suppress(_UnwritableError):
+            yield _Standard(sys.stdout, ",")
         failure = getattr(sys.stdout, "failure", None)
         if failure is not None and not isinstance(failure, BrokenPipeError):  # who reads no more has what they wanted
             raise XpnetError(f"out: standard output cannot be written ({failure.strerror}); write elsewhere.")
         return
     path = Path(out)
-    kind = path.suffix.lower()
-    if kind not in _KINDS:
-        raise XpnetError(f'out: got "{out}", expected a name that ends in {", ".join(_KINDS)}, or - for the terminal.')
     partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
         if path.exists() and not overwrite:
@@ -121,6 +128,20 @@ class _Csv:
         frame = pd.DataFrame({name: as_cells(values) for name, values in predicted.columns().items()})
         frame.to_csv(self._file, sep=self._delimiter, header=self._names, index=False, lineterminator="\n")
         self._names = False
+
+
+class _UnwritableError(Exception):
+    """Standard output takes no more."""
+
+
+class _Standard(_Csv):
+    """The same to standard output; it ends where nobody reads any more."""
+
+    def write(self, predicted: Predicted) -> None:
+        super().write(predicted)
+        self._file.flush()
+        if getattr(self._file, "failure", None) is not None:
+            raise _UnwritableError
 
 
 @contextlib.contextmanager
@@ -193,6 +214,9 @@ class _Npz:
 def _closing(kind: Any) -> Callable[[Path], AbstractContextManager[Writer]]:
     return lambda path: contextlib.closing(kind(path))
 
+
+_NEEDED = {".csv": "pandas", ".tsv": "pandas", ".parquet": "pyarrow"}
+"""Libraries that xpnet has only with an extra, by the kind of file."""
 
 _KINDS: dict[str, Callable[[Path], AbstractContextManager[Writer]]] = {
     ".csv": lambda path: _text(path, ","),
