@@ -22,7 +22,17 @@ def test_the_examples_in_python_run(tmp_path, monkeypatch, capsys):
     assert all(float(line) > 0.9 for line in capsys.readouterr().out.splitlines())
 
 
-OF_OTHER_COMMANDS = ("--help", "--kills", "--inputs", "--keep", "--to", "--trials", "--timeout", "--jobs")
+OF_OTHER_COMMANDS = (
+    "--help",
+    "--fill-missing",
+    "--kills",
+    "--inputs",
+    "--keep",
+    "--to",
+    "--trials",
+    "--timeout",
+    "--jobs",
+)
 
 
 def test_the_options_it_shows_exist(capsys):

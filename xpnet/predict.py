@@ -26,12 +26,15 @@ from xpnet.signals import calling
 _STARTS = {b"PAR1": ".parquet", b"\x1f\x8b": ".csv.gz"}
 """How files begin that are no plain CSV, and the endings that they should have."""
 
+TERMINATED = 143
+"""Exit status after SIGTERM."""
+
 _LIST = Parameter(consume_multiple=True, negative="", show_default=False)
 
 app = App(
     name="python -m xpnet.predict",
     help="Write what a model says of new data: classes with their probabilities, or numbers.",
-    help_epilogue="Exit status: 0 done, 2 bad input, 130 Ctrl-C: no file is left then.",
+    help_epilogue="Exit status: 0 done, 2 bad input, 130 interrupted, 143 terminated: no file is left then.",
     version_flags=[],
     suppress_keyboard_interrupt=False,
     result_action="return_value",
@@ -106,8 +109,8 @@ def _refuse_source(out: str, data: Sequence[str]) -> None:
 
 
 def _end() -> None:
-    """End as by Ctrl-C, so that no file is left that is half written."""
-    raise KeyboardInterrupt
+    """End in the way of Python, so that no file is left that is half written."""
+    sys.exit(TERMINATED)
 
 
 @contextlib.contextmanager

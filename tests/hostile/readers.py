@@ -22,6 +22,7 @@ from xpnet.config import Config
 from xpnet.data.arrays import read_arrays
 from xpnet.data.cifar import read_cifar10
 from xpnet.data.idx import read_idx
+from xpnet.data.images import Shades
 from xpnet.data.transform import InputTransform, TargetTransform
 from xpnet.options import Beginning, lay_over
 from xpnet.settings import read_settings
@@ -179,7 +180,9 @@ def _model_seeds() -> list[bytes]:
     table.table = Encoder(
         (Number("n", indicator=True, edges=(0.0, 1.0)), Category("c", ("a", "b")), Category("e", ("x", "y"), 2)), "t"
     )
-    networks = (plain, normalized, embedding, table)
+    pictures = xpnet.MLP((4, 2))
+    pictures.task, pictures.image_shape, pictures.image_shades = "regression", (2, 2), Shades(0.0, 16.0, 0.5)
+    networks = (plain, normalized, embedding, table, pictures)
     with tempfile.TemporaryDirectory() as folder:
         return [xpnet.save(network, Path(folder) / "m").read_bytes() for network in networks]
 
