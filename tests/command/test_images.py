@@ -67,6 +67,13 @@ def test_images_come_in_the_range_of_the_training(model, shades):
     np.testing.assert_allclose(images.Reader(network)(["four.png"]), expected, rtol=1e-6)
 
 
+def test_a_range_that_no_image_has_is_told_or_used(model, use):
+    Image.new("L", (8, 8), 255).save("one.png")
+    assert use(predict, model(shades=Shades(0, 5e-324, 0)), "--data", "one.png", "--out", "-")[0] == 0
+    status, _, err = use(predict, model(shades=Shades(0, 1e300, 1e300)), "--data", "one.png", "--out", "-")
+    assert (status, "X holds 1e+300 in row 0, column 0, too large for float32" in err) == (2, True)
+
+
 def test_a_model_that_does_not_say_its_range_takes_bytes_and_tells(model, use):
     Image.new("L", (8, 8), 200).save("one.png")
     status, out, err = use(predict, model(shades=None), "--data", "one.png", "--out", "-")
@@ -196,11 +203,17 @@ def test_names_that_are_no_text_are_written_as_far_as_they_are(model, use, out):
 
 
 def test_tables_and_files_that_are_not_there_are_told(model, use):
+    Image.new("L", (8, 8), 3).save("moving.gif")
     for data, sentence in (
-        ("new.csv", "got the table new.csv for a model of samples of 64"),
-        ("no.npy", "no such file or"),
+        (["new.csv"], "got the table new.csv for a model of samples of 64"),
+        (["no.npy"], "no such file or"),
+        (
+            ["moving.gif"],
+            "moving.gif is of no accepted kind: give samples as .npy, .npz or IDX (.gz or not), or images",
+        ),
+        (["moving.gif", "whole.png"], "got 2 files, expected one file of samples, or images (.png, .jpg) alone"),
     ):
-        status, _, err = use(predict, model(), "--data", data, "--out", "p.csv")
+        status, _, err = use(predict, model(), "--data", *data, "--out", "p.csv")
         assert (status, sentence in err) == (2, True)
     status, _, err = use(evaluate, model(), "--data", "new.csv")
     assert (status, "got the table new.csv for a model of samples of 64" in err) == (2, True)

@@ -49,6 +49,10 @@ ACCEPTED = (
 )
 
 
+SAMPLES = "samples as .npy, .npz or IDX (.gz or not), or images as .png or .jpg"
+"""What is accepted where no labels are needed."""
+
+
 def read_arrays(paths: Sequence[str | Path]) -> Dataset:
     """Reads a data set from one, two or four files.
 
@@ -76,7 +80,7 @@ def read_samples(path: str | Path) -> Matrix:
     """
     path = Path(path)
     if path.suffix.lower() != ".npz":
-        return check_samples(_read_array(path))
+        return check_samples(_read_array(path, accepted=SAMPLES))
     with reading(path, "an .npz file"), _Archive.opened(path) as archive:
         arrays = archive.read(["x"]) if "x" in archive.names else None
     return check_samples(_read_sparse(path) if arrays is None else arrays["x"])
@@ -97,7 +101,7 @@ def _read_named_members(path: Path) -> Dataset:
     return checked_dataset(path.name, (arrays["x"], arrays["y"]), test)
 
 
-def _read_array(path: Path) -> Matrix:
+def _read_array(path: Path, *, accepted: str = ACCEPTED) -> Matrix:
     if path.suffix.lower() == ".npy":
         with reading(path, "an .npy file"), path.open("rb") as stream:
             size = path.stat().st_size
@@ -106,7 +110,7 @@ def _read_array(path: Path) -> Matrix:
         return _read_sparse(path)
     if "idx" in path.name or "ubyte" in path.name:
         return read_idx(path)
-    raise DataError(f"{path} is of no accepted kind: give {ACCEPTED}")
+    raise DataError(f"{path} is of no accepted kind: give {accepted}")
 
 
 def _read_sparse(path: Path) -> csr_array:

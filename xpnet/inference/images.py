@@ -62,8 +62,9 @@ class Reader:
         if network.image_shades is None:
             tell("the model does not say which numbers are black and white: 0 and 255 taken; if wrong, train it anew")
         self._layout, self._tell = layout, tell
-        self._black, self._step = shades.black, (shades.white - shades.black) / 255
-        self._ground = round((shades.ground - shades.black) / self._step)
+        size = shades.white - shades.black
+        self._black, self._step = shades.black, size / 255
+        self._ground = round(255 * ((shades.ground - shades.black) / size))
         self._told_apart = network.image_shades is not None and abs(self._ground - 127.5) > _PLAIN
         self._read = self._turned = 0
 
@@ -73,7 +74,7 @@ class Reader:
         grounds = np.array([np.median(self._layout.edges(image[None])) for image in pixels])
         self._read += len(pixels)
         self._turned += int((np.abs(grounds - self._ground) > 127.5).sum())
-        return np.float32(self._black) + np.float32(self._step) * pixels
+        return self._black + self._step * pixels
 
     def tell_of_grounds(self) -> None:
         """Tell of the images that are light at the edges where those of the training were dark, or dark for light."""

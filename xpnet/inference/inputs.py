@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet import data
-from xpnet.data.arrays import read_samples
+from xpnet.data.arrays import SAMPLES, read_samples
 from xpnet.data.checks import Targets, encode_targets
 from xpnet.errors import DataError
 from xpnet.inference import images
@@ -78,14 +78,16 @@ def unlabelled(
     elif images.are_images(paths):
         yield from _images(network, paths, tell=tell)
     elif len(paths) > 1:
-        raise DataError(f"data: got {len(paths)} files, expected one file of samples, or images: give them one by one")
+        raise DataError(
+            f"data: got {len(paths)} files, expected one file of samples, or images (.png, .jpg) alone: give them so"
+        )
     elif paths[0] in data.NAMES:
         dataset = data.load(paths[0], folder=folder)
         yield from _blocks(dataset.x if dataset.x_test is None else dataset.x_test)
     else:
         _refuse_table(network, paths)
         if not os.path.exists(paths[0]):
-            raise DataError(f"{paths[0]}: there is no such file or data set; give samples (.npy, .npz, IDX) or images")
+            raise DataError(f"{paths[0]}: there is no such file or data set; give {SAMPLES}")
         yield from _blocks(read_samples(paths[0]))
 
 
