@@ -209,10 +209,15 @@ def test_a_table_is_encoded_by_onnx_and_numpy(write, tmp_path, encoder, output):
 
 
 @pytest.mark.parametrize(
-    "value", [" Male ", "Male", 1, 1.0, True, 2.5, "1", "?", "NA", None, float("nan"), "1e1", "1_0"]
+    "value",
+    [
+        *(" Male ", "Male", 1, 1.0, True, 2.5, "1", "?", "NA", None, float("nan"), "1e1", "1_0", "2.50", "1.00", "001"),
+        *("TRUE", "-0", "-0.0", -0.0, ".50", "-.5", "-", ".", "1.", "+1", np.float32(2.5), np.float32(1.1), "1.10"),
+    ],
+    ids=repr,
 )
 def test_single_values_are_read_as_in_xpnet(write, value):
-    encoder = Encoder((Number("n", indicator=True), Category("c", ("Male", "true", "1", "2.5", "?"))), "t")
+    encoder = Encoder((Number("n", indicator=True), Category("c", ("Male", "true", "1", "2.50", "?", "0", "0.5", "1.1"))), "t")
     network = of_a_table(encoder)
     program, frame = runpy.run_path(write(network, "numpy")), pd.DataFrame({"n": [value], "c": [value]}, dtype=object)
     np.testing.assert_array_equal(program["encode"](frame), encoder(frame))

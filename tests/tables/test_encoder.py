@@ -130,3 +130,23 @@ def test_truth_and_whole_numbers_are_the_same_in_text():
     written = pd.Series([True, False, True]), pd.Series(["True", "False", "True"])
     for series in written:
         assert as_codes(series, ["false", "true"]).tolist() == [1, 0, 1]
+
+
+def test_numbers_with_a_fraction_are_the_same_however_they_are_written():
+    written = ["1.10", " 1.1", "1.100", ".50", "-0.0", "-0", "-0.250", "10.0", "12345678901234567890.10"]
+    assert as_text(pd.Series(written)).tolist() == [
+        *("1.1", "1.1", "1.1", "0.5", "0", "0", "-0.25", "10", "12345678901234567890.1")
+    ]
+    codes = ["007", "01.10", "1e5", "+1.10", "1.", ".", "-", "1.1.0", "12345678901234567890", "١.١"]
+    assert as_text(pd.Series(codes)).tolist() == codes
+
+
+@pytest.mark.parametrize("dtype", [float, "float32", "Float32", "category", object])
+def test_numbers_of_any_type_are_the_category_of_their_text(dtype):
+    series = pd.Series([1.1, 2.0, None, 0.25], dtype=dtype)
+    assert as_text(series).tolist() == ["1.1", "2", None, "0.25"]
+    assert as_codes(series, ["0.25", "1.1"]).tolist() == [1, -1, -1, 0]
+
+
+def test_values_that_an_older_model_spells_otherwise_are_found():
+    assert as_codes(pd.Series(["1.10", "1.1", "2.50", "?"]), ["?", "1.1", "1.10", "2.50"]).tolist() == [1, 1, 3, -1]

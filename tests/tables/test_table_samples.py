@@ -256,3 +256,12 @@ def test_targets_that_float32_cannot_tell_apart_are_told_of(tmp_path):
     assert "add --dtype float64" in loaded(tmp_path / "t.csv", target="rent").notices[1]
     frame().assign(rent=1e5 + np.arange(N) / N * 1e4).to_csv(tmp_path / "t.csv", index=False)
     assert "float64" not in loaded(tmp_path / "t.csv", target="rent").notices[1]
+
+
+def test_categories_that_mean_the_same_number_are_one(tmp_path):
+    versions = np.resize(["1.10", "1.1", "2.0", "2", " 2"], N)
+    frame().assign(version=versions).to_csv(tmp_path / "t.csv", index=False)
+    table = loaded(tmp_path / "t.csv", categorical=("version",), ignored=("house", "age", "town"))
+    assert table.encoder.columns[0].values == ("1.1", "2")
+    typed = pd.DataFrame({"version": np.resize([1.1, 1.1, 2, 2, 2], N).astype(np.float32)})
+    np.testing.assert_array_equal(table.encoder(typed), table.dataset.x)

@@ -24,7 +24,7 @@ from xpnet.kernels.metrics import ORDER_KEEPING
 from xpnet.kernels.normalization import EPS
 from xpnet.network import MLP
 from xpnet.tables import Category, Number
-from xpnet.tables.encoder import BEND, LARGEST, MISSING
+from xpnet.tables.encoder import BEND, LARGEST, MISSING, NUMERAL, places_of
 
 _WIDTH = 110
 
@@ -57,6 +57,7 @@ def _facts(network: MLP) -> dict[str, Any]:
         "hidden_column": network.task == "classification" and network.sizes[-1] == 1,
         "columns": None if network.table is None else [_column(column) for column in network.table.columns],
         "missing": sorted(MISSING),
+        "numeral": NUMERAL.pattern,
         "inputs": network.inputs,
         "outputs": network.sizes[-1],
         "ordered": network.output in ORDER_KEEPING,
@@ -88,7 +89,8 @@ def _facts(network: MLP) -> dict[str, Any]:
 
 
 def _column(column: Number | Category) -> dict[str, Any]:
-    return {"kind": type(column).__name__.lower(), **dataclasses.asdict(column)}
+    facts = {"kind": type(column).__name__.lower(), **dataclasses.asdict(column)}
+    return facts if isinstance(column, Number) else facts | {"places": places_of(column.values)}
 
 
 def _literal(value: Any) -> str:

@@ -21,7 +21,8 @@ from xpnet.errors import DataError
 if TYPE_CHECKING:
     import pandas as pd
 
-_WHOLE = re.compile(r"(-?[0-9]+)\.0+")
+NUMERAL = re.compile(r"-?(?:0|[1-9][0-9]*|(?=\.))(?:\.[0-9]+)?")
+"""Plain numbers alone: 007, 1e5 and +1 may be codes, of which no character is to be lost."""
 
 BEND = 3.0
 """The largest magnitude of a bent number."""
@@ -230,13 +231,17 @@ def as_numbers(series: pd.Series) -> np.ndarray:
 
 
 def as_text(series: pd.Series) -> pd.Series:
-    """The values as text, None for what is missing; 3.0 is 3 and True is true, whatever their type and spelling."""
+    """The values as text, None for what is missing; 3.0 is 3, 1.10 is 1.1 and True is true, whatever their type."""
     import pandas as pd
 
     if isinstance(series.dtype, pd.CategoricalDtype):
         known = np.array([*as_text(pd.Series(series.cat.categories)), None], dtype=object)
         return pd.Series(known[series.cat.codes.to_numpy()], index=series.index, dtype=object)
-    return pd.Series([_text(value) for value in series.astype(object)], index=series.index, dtype=object)
+    if str(series.dtype).lower() in ("float16", "float32"):  # 1.1, which as an object would be 1.100000023841858
+        values: Any = series.to_numpy(str(series.dtype).lower(), na_value=np.nan)
+    else:
+        values = series.astype(object)
+    return pd.Series([spelling(value) for value in values], index=series.index, dtype=object)
 
 
 def counted(series: pd.Series) -> pd.Series:
@@ -255,21 +260,31 @@ def as_codes(series: pd.Series, values: Sequence[str]) -> np.ndarray:
     """(N,) places of the values, -1 for what is missing or not among them."""
     import pandas as pd
 
-    places: dict[str | None, int] = {value: place for place, value in enumerate(values)}
+    places: dict[str | None, int] = {**places_of(values)}
     if isinstance(series.dtype, pd.CategoricalDtype):  # text is looked at once a value, not once a row
-        known = [places.get(_text(value), -1) for value in series.cat.categories]
+        known = [places.get(text, -1) for text in as_text(pd.Series(series.cat.categories))]
         return np.array([*known, -1])[series.cat.codes.to_numpy()]
     return as_text(series).map(places).fillna(-1).to_numpy(np.int64)
 
 
-def _text(value: Any) -> str | None:
+def places_of(values: Sequence[str]) -> dict[str, int]:
+    """The place of each value by its spelling; a value that is spelled otherwise, in an older model, gives way."""
+    spelled = [(spelling(value), place) for place, value in enumerate(values)]
+    spelled.sort(key=lambda pair: pair[0] == values[pair[1]])
+    return {text: place for text, place in spelled if text is not None}
+
+
+def spelling(value: Any) -> str | None:
+    """The value as text, the same for all that mean the same (see `as_text`); None for what is missing."""
     if isinstance(value, float | np.floating) and float(value).is_integer() and abs(float(value)) < 2**53:
         return str(int(value))
     text = str(value).strip()
     if text.lower() in ("true", "false"):
         return text.lower()
-    if whole := _WHOLE.fullmatch(text):
-        return whole[1]
+    if NUMERAL.fullmatch(text):
+        whole, _, fraction = text.removeprefix("-").partition(".")
+        shortest = f"{whole or 0}.{fraction.rstrip('0')}".rstrip(".")
+        return f"-{shortest}" if text[0] == "-" and shortest != "0" else shortest
     return None if text in MISSING else text
 
 
