@@ -20,9 +20,11 @@ from xpnet import export, exporters
 from xpnet.data import InputTransform, TargetTransform
 from xpnet.data.transform import fit_transform
 from xpnet.exporters import checking, samples
+from xpnet.exporters.onnx import spellings
 from xpnet.kernels import ACTIVATIONS
 from xpnet.network import OUTPUTS
 from xpnet.tables import Category, Encoder, Number
+from xpnet.tables.encoder import spelling
 
 TASKS = {"softmax": "classification", "sigmoid": "classification", "linear": "regression", "exp": "regression"}
 
@@ -217,10 +219,36 @@ def test_a_table_is_encoded_by_onnx_and_numpy(write, tmp_path, encoder, output):
     ids=repr,
 )
 def test_single_values_are_read_as_in_xpnet(write, value):
-    encoder = Encoder((Number("n", indicator=True), Category("c", ("Male", "true", "1", "2.50", "?", "0", "0.5", "1.1"))), "t")
+    encoder = Encoder(
+        (Number("n", indicator=True), Category("c", ("Male", "true", "1", "2.50", "?", "0", "0.5", "1.1"))), "t"
+    )
     network = of_a_table(encoder)
     program, frame = runpy.run_path(write(network, "numpy")), pd.DataFrame({"n": [value], "c": [value]}, dtype=object)
     np.testing.assert_array_equal(program["encode"](frame), encoder(frame))
+
+
+def test_onnx_knows_the_spellings_that_files_have(write, capsys):
+    values = {
+        "Male": ("Male", " Male", "Male "),
+        "true": ("true", "True", "TRUE", " True"),
+        "3": ("3", "3.0", "3.00", " 3.0"),
+        "-1.5": ("-1.5", "-1.50", "-1.50 "),
+        "007": ("007",),
+        "1e5": ("1e5",),
+        "0": ("0", "0.0"),
+    }
+    encoder = Encoder((Category("c", tuple(values)), Category("two", ("b", "2.50")), Number("n")), "t")
+    network = of_a_table(encoder)
+    model = session(write(network, "onnx"))
+    assert "text as the files have it, with one blank before or behind it at most: 3, 3.0" in capsys.readouterr().out
+    written = [text for spelled in values.values() for text in spelled] + ["007.0", "Female", ""]
+    frame = pd.DataFrame({"c": written, "two": "2.5", "n": 0.0})
+    np.testing.assert_allclose(model.run(None, fed(frame))[1], network.predict_proba(frame), atol=1e-5)
+
+
+def test_spellings_mean_what_they_are_spellings_of():
+    for value in ("a", "true", "3", "-1.5", "0", "0.5", "007", "1e5", "-0.25", "", "1234567890123456789012"):
+        assert {spelling(text) for text in spellings(value)} <= {value, None}
 
 
 def test_codes_of_arrays_are_embedded(write):

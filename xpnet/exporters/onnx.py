@@ -1,8 +1,8 @@
 """A network as an ONNX file: raw samples, or a table's columns, to labels and probabilities.
 
 Inputs: "X", (N, I) raw samples; or, of a network with a table, each column by its name, (N, 1): numbers as doubles, NaN
-where one is missing, and text as `xpnet.tables.encoder.as_text` gives it (without blanks around it, 3 for 3.0, true for
-True), empty where it is missing. Outputs, as skl2onnx names them:
+where one is missing, and text as `xpnet.tables.encoder.as_text` gives it, or in one of its `spellings`, and empty where
+it is missing. Outputs, as skl2onnx names them:
 "label" (N,) or, of several labels, (N, K), and "probabilities" (N, K); of regression "variable" (N, O).
 
 References:
@@ -11,7 +11,8 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from xpnet.kernels.metrics import ORDER_KEEPING
 from xpnet.kernels.normalization import EPS
 from xpnet.network import MLP
 from xpnet.tables import Category, Encoder, Number
-from xpnet.tables.encoder import BEND, LARGEST, MISSING, as_numbers, as_text
+from xpnet.tables.encoder import BEND, LARGEST, as_numbers, as_text, places_of, spelling
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 """The IR is that of opset 17: newer ones shut out older runtimes."""
@@ -82,6 +83,11 @@ def _how_to_feed(model: Any, network: MLP) -> tuple[str, ...]:
         lines[0] += ", raw samples as the training data have them, such as bytes from 0 to 255"
     else:
         lines[-1] += "; what is missing is NaN, or empty text"
+        if any(isinstance(column, Category) for column in network.table.columns):
+            lines.append(
+                "text as the files have it, with one blank before or behind it at most: 3, 3.0 and 3.00 are the same, "
+                "1.5 and 1.50, true, True and TRUE; any other spelling is a value that was not seen"
+            )
     return (*lines, f"outputs: {', '.join(entry.name for entry in model.graph.output)}")
 
 
@@ -310,8 +316,12 @@ def _number(graph: _Graph, column: Number) -> list[str]:
 def _category(graph: _Graph, column: Category) -> str:
     """What a column of text becomes, in double precision; see `Category`."""
     raw = graph.input(column.name, object, 1)
-    places = {value: place for place, value in enumerate(column.values) if value not in MISSING}
-    places = {f" {value}": place for value, place in places.items()} | places  # as behind ", " in many a file
+    places = {
+        padded: place
+        for value, place in places_of(column.values).items()
+        for spelled in spellings(value)
+        for padded in (spelled, f" {spelled}", f"{spelled} ")  # as behind ", " in many a file
+    }
     code = graph.node(
         "LabelEncoder",
         raw,
@@ -327,6 +337,17 @@ def _category(graph: _Graph, column: Category) -> str:
         return graph.node("Sub", graph.cast(first, np.float64), graph.cast(second, np.float64))
     numbers = graph.constant(np.arange(column.width)[None, :], np.int64)
     return graph.cast(graph.node("Equal", code, numbers), np.float64)
+
+
+def spellings(value: str) -> Iterator[str]:
+    """Those of a value that occur in files, of the many that training takes for the same: ONNX compares text alone."""
+    yield value
+    if value in ("true", "false"):
+        yield from (value.capitalize(), value.upper())
+    elif re.fullmatch(r"-?[0-9]+", value) and spelling(f"{value}.0") == value:
+        yield from (f"{value}.0", f"{value}.00")
+    elif re.fullmatch(r"-?[0-9]+\.[0-9]", value) and spelling(f"{value}0") == value:
+        yield f"{value}0"
 
 
 def _run(content: bytes, network: MLP, samples: Samples) -> Predictions:
