@@ -251,6 +251,21 @@ def test_spellings_mean_what_they_are_spellings_of():
         assert {spelling(text) for text in spellings(value)} <= {value, None}
 
 
+@pytest.mark.parametrize("scale", [0.5, 1e-300])
+def test_outliers_are_held_alike(write, scale):
+    shapes = ({}, {"bend": True}, {"edges": (0.0, 1.0, 2.0)}, {"knots": (0.0, 2.0), "heights": (-1.0, 1.0)})
+    columns = tuple(Number(f"n{i}", center=1.0, scale=scale, **shape) for i, shape in enumerate(shapes))
+    network = of_a_table(Encoder(columns, "t"), "linear", None, 1)
+    far = np.array([1e30, -1e30, 1e300, -1e300, 1e5, 21.0, 21.1, -19.0, 3.0])
+    frame = pd.DataFrame(dict.fromkeys(network.table.names, far))
+    expected = network.predict(frame)
+    assert np.abs(expected).max() < 100
+    np.testing.assert_allclose(session(write(network, "onnx")).run(None, fed(frame))[0][:, 0], expected, rtol=1e-5)
+    program = runpy.run_path(write(network, "numpy"))
+    np.testing.assert_array_equal(program["encode"](frame), network.table(frame))
+    np.testing.assert_allclose(program["predict"](frame), expected, rtol=1e-5)
+
+
 def test_codes_of_arrays_are_embedded(write):
     network = a_network((2 + 5, 8, 3), "relu", embeddings=((10, 3), (4, 2)))
     network.transform = InputTransform(0.5, np.array([1.0, 2.0, 3.0, 4.0]))

@@ -92,8 +92,8 @@ class Config:
     """Columns of numbers that are categories, such as codes."""
 
     numbers: Annotated[Literal["standard", "quantile", "bins"], _TABLE] = "standard"
-    """Bring numbers to mean 0 and deviation 1, or by rank onto the normal distribution, or into bins: by median and
-    quartiles, and how far through each of up to 128 bins."""
+    """Bring numbers to mean 0 and deviation 1, held within 10 deviations, or by rank onto the normal distribution, or
+    into bins: by median and quartiles, and how far through each of up to 128 bins."""
 
     one_hot: Annotated[_Whole, _TABLE] = 64
     """Categories of up to so many values get a column for each value; those of more are embedded."""

@@ -82,6 +82,13 @@ def test_numbers_beyond_float32_stay_finite():
         assert np.isfinite(Encoder((number,), "y")(frame)).all()
 
 
+def test_numbers_far_beyond_those_of_training_become_no_large_ones():
+    values = np.array([1e30, -1e300, 7.0, 5.0])
+    np.testing.assert_array_equal(Number("v", center=5.0, scale=0.5).encode(values)[:, 0], [10, -10, 1, 0])
+    bent = Number("v", center=5.0, scale=1e300, bend=True).encode(values)[:, 0]
+    np.testing.assert_allclose(bent, [3, -3, 3, 0])
+
+
 def test_a_description_survives_json():
     assert Encoder.from_dict(json.loads(json.dumps(ENCODER.to_dict()))) == ENCODER
 
@@ -137,7 +144,7 @@ def test_numbers_with_a_fraction_are_the_same_however_they_are_written():
     assert as_text(pd.Series(written)).tolist() == [
         *("1.1", "1.1", "1.1", "0.5", "0", "0", "-0.25", "10", "12345678901234567890.1")
     ]
-    codes = ["007", "01.10", "1e5", "+1.10", "1.", ".", "-", "1.1.0", "12345678901234567890", "١.١"]
+    codes = ["007", "01.10", "1e5", "+1.10", "1.", ".", "-", "1.1.0", "12345678901234567890", "\u0661.\u0661"]
     assert as_text(pd.Series(codes)).tolist() == codes
 
 

@@ -127,6 +127,15 @@ def test_a_column_of_one_number_and_holes_is_harmless(scaling):
     np.testing.assert_array_equal(encoded[:, -1], frame.v.isna())
 
 
+@pytest.mark.parametrize("scaling", ["standard", "quantile", "bins"])
+@pytest.mark.parametrize("values", [(0.0, 5e-324), (0.0, 0.0, 0.0, 0.0, 5e-324), (1e300, -1e300), (0.0, -0.0)])
+def test_the_smallest_and_largest_numbers_are_harmless(scaling, values):
+    frame = repeated(*values).to_frame("v")
+    encoder = learn(frame, {"v": "number"}, target="y", scaling=scaling)
+    assert np.isfinite(encoder(frame)).all()
+    assert encoder.from_dict(encoder.to_dict()) == encoder
+
+
 def test_categories_of_many_values_are_embedded_behind_all_others(frame):
     encoder = learn(frame, KINDS, target="y", one_hot=10, embedding=4)
     assert [column.name for column in encoder.columns] == ["holes", "often", "town", "zip"]

@@ -24,7 +24,7 @@ from xpnet.kernels.metrics import ORDER_KEEPING
 from xpnet.kernels.normalization import EPS
 from xpnet.network import MLP
 from xpnet.tables import Category, Number
-from xpnet.tables.encoder import BEND, LARGEST, MISSING, NUMERAL, places_of
+from xpnet.tables.encoder import BEND, FARTHEST, LARGEST, MISSING, NUMERAL, places_of
 
 _WIDTH = 110
 
@@ -81,6 +81,7 @@ def _facts(network: MLP) -> dict[str, Any]:
             for layer in layers
         ],
         "largest": LARGEST,
+        "farthest": FARTHEST,
         "bend": BEND,
         "eps": EPS,
         "leak": LEAK,

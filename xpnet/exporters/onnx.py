@@ -26,7 +26,7 @@ from xpnet.kernels.metrics import ORDER_KEEPING
 from xpnet.kernels.normalization import EPS
 from xpnet.network import MLP
 from xpnet.tables import Category, Encoder, Number
-from xpnet.tables.encoder import BEND, LARGEST, as_numbers, as_text, places_of, spelling
+from xpnet.tables.encoder import BEND, FARTHEST, LARGEST, as_numbers, as_text, places_of, spelling
 
 OPSET, ML_OPSET, IR_VERSION = 17, 3, 8
 """The IR is that of opset 17: newer ones shut out older runtimes."""
@@ -301,6 +301,8 @@ def _number(graph: _Graph, column: Number) -> list[str]:
         parts = [graph.node("Add", risen, number(column.heights[0]))]
     else:
         r = graph.node("Mul", graph.node("Sub", value, number(column.center)), number(column.scale))
+        most = LARGEST if column.bend else FARTHEST
+        r = graph.node("Clip", r, number(-most), number(most))
         if column.bend:
             third = graph.node("Div", r, number(BEND))
             square = graph.node("Add", graph.node("Mul", third, third), number(1))

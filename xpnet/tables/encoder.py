@@ -33,15 +33,19 @@ MISSING = frozenset(("", "?", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", 
 LARGEST = 1e30
 """What a number is held below, so that nothing overflows."""
 
+FARTHEST = 10.0
+"""Deviations from the center that a standardized number is held within: a network knows nothing of what lies beyond."""
+
 
 @dataclass(frozen=True)
 class Number:
     """A column of numbers.
 
     A missing value becomes `fill`, and an indicator of 1 where there is one. A number v becomes r = (v - center) scale,
-    bent to r / sqrt(1 + (r / 3)^2) where `bend` says so; or, where there are knots, the height at v of the line through
-    them, which is flat beyond the ends. With edges e_0 < e_1 < ... it also becomes, for each i,
-    clip((v - e_i) / (e_{i+1} - e_i), 0, 1): how far it has come through that bin.
+    clipped to -10 and 10, or bent to r / sqrt(1 + (r / 3)^2) where `bend` says so; or, where there are knots, the
+    height at v of the line through them, which is flat beyond the ends: however large v is, what it becomes is not.
+    With edges e_0 < e_1 < ... it also becomes, for each i, clip((v - e_i) / (e_{i+1} - e_i), 0, 1): how far it has come
+    through that bin.
 
     References:
         Bent: the smooth clipping of RealMLP, Holzmüller et al. 2024, arXiv 2407.04491, appendix A.3. Through the bins:
@@ -71,7 +75,9 @@ class Number:
         if self.knots:
             out[:, 0] = np.interp(values, self.knots, self.heights)
         else:
-            out[:, 0] = (values - self.center) * self.scale
+            most = LARGEST if self.bend else FARTHEST
+            with np.errstate(over="ignore"):
+                out[:, 0] = np.clip((values - self.center) * self.scale, -most, most)
             if self.bend:
                 out[:, 0] /= np.sqrt(1 + np.square(out[:, 0] / BEND))
         if self.edges:

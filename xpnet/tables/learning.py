@@ -39,8 +39,8 @@ def learn(
         frame: The rows to learn from.
         kinds: Of the columns, in their order; other kinds than those two are left out.
         target: The column that is predicted.
-        scaling: Of numbers: "standard" (mean 0, deviation 1), "quantile" (onto the normal distribution by rank), or
-            "bins" (by median and quartiles, bent, and how far a number has come through each of up to 128 bins).
+        scaling: Of numbers: "standard" (mean 0, deviation 1, held within 10), "quantile" (onto the normal distribution
+            by rank), or "bins" (by median and quartiles, bent, and how far it has come through each of up to 128).
         one_hot: Categories of up to so many values become a column each; those of more are embedded.
         embedding: Numbers that each of these is embedded in.
     """
@@ -68,7 +68,12 @@ def _standard(values: np.ndarray) -> dict[str, Any]:
     from sklearn.preprocessing import StandardScaler
 
     scaler = StandardScaler().fit(values)
-    return {"center": float(scaler.mean_[0]), "scale": 1 / float(scaler.scale_[0])}
+    return {"center": float(scaler.mean_[0]), "scale": _inverse(scaler.scale_[0])}
+
+
+def _inverse(spread: float) -> float:
+    """1 / spread, held below what would be infinite for the smallest numbers that there are."""
+    return 1 / max(float(spread), 1 / LARGEST)
 
 
 def _quantile(values: np.ndarray) -> dict[str, Any]:
@@ -97,7 +102,7 @@ def _bins(values: np.ndarray) -> dict[str, Any]:
     scaler = RobustScaler().fit(values)
     low, high = float(values.min()), float(values.max())
     quartiles = np.subtract(*np.percentile(values, [75, 25]))
-    scale = 1 / float(scaler.scale_[0]) if quartiles else 2 / (high - low) if high > low else 1.0
+    scale = _inverse(scaler.scale_[0] if quartiles else (high - low) / 2) if high > low else 1.0
     different, counts = np.unique(values, return_counts=True)
     edges = different
     if len(different) > BINS + 1:
