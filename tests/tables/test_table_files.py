@@ -18,18 +18,22 @@ FRAME = pd.DataFrame({"n": [1.5, 2.0, np.nan, 4.0], "c": ["a", 'b, "c"', None, "
 
 def written(folder, name):
     path = folder / name
-    if name.endswith(".parquet"):
+    if name.lower().endswith(".parquet"):
         FRAME.to_parquet(path)
     else:
         separator = {"semicolons": ";", "tabs": "\t", "bars": "|"}.get(name.split(".")[0], ",")
         text = FRAME.to_csv(index=False, sep=separator, encoding="utf-8")
         content = (b"\xef\xbb\xbf" if name.startswith("marked") else b"") + text.encode()
-        path.write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        path.write_bytes(gzip.compress(content) if name.lower().endswith(".gz") else content)
     return path
 
 
 @pytest.mark.parametrize(
-    "name", ["t.csv", "semicolons.csv", "bars.csv", "tabs.tsv", "t.csv.gz", "marked.csv", "t.parquet"]
+    "name",
+    [
+        *("t.csv", "semicolons.csv", "bars.csv", "tabs.tsv", "t.csv.gz", "marked.csv", "t.parquet"),
+        *("T.CSV", "tabs.TSV", "T.CSV.GZ", "t.csv.GZ", "T.PARQUET"),
+    ],
 )
 def test_all_kinds_say_the_same(tmp_path, name):
     path = written(tmp_path, name)
@@ -74,6 +78,9 @@ def test_lists_are_left_out(tmp_path):
         ("t.csv", b"a,b\n1,2\n1,2,3\n", "Expected 2 columns"),
         ("t.csv", b"a,a\n1,2\n", 'two columns "a"'),
         ("t.csv", b"a,b\n1,\xff\xfe\n", "UTF8"),
+        ("t.csv", "a,b\n1,Köln\n".encode("latin-1"), "no text in UTF-8 .* save it as such"),
+        ("t.csv", "Größe,b\n1,Köln\n".encode("latin-1"), "no text in UTF-8 .* save it as such"),
+        ("t.csv", b",\n1,2\n", "has no columns with a name"),
         ("t.csv.gz", b"no gzip", "cannot be read as a table"),
         ("t.parquet", b"PAR1 no parquet", "cannot be read as a table"),
         ("t.parquet", b"", "cannot be read as a table"),
@@ -129,3 +136,31 @@ def test_bytes_of_every_kind_are_left_out(tmp_path):
 def test_blanks_in_names_are_shown():
     assert reading.quoted(["x", " c", ""]) == 'x, " c", ""'
     assert reading.quoted(list("abc"), most=2) == "a, b and 1 more"
+
+
+@pytest.mark.parametrize("content", [b",n,\n0,1,2\n1,3,4\n", b'"",n, \n0,1,2\n1,3,4\n'])
+def test_columns_without_a_name_are_left_out(tmp_path, content):
+    (tmp_path / "t.csv").write_bytes(content)
+    file = TableFile(tmp_path / "t.csv")
+    assert (file.names, file.nameless) == (["n"], 2)
+    assert pd.concat(file.pieces()).n.tolist() == ["1", "3"]
+
+
+def test_an_index_of_pandas_is_a_column_if_it_has_a_name(tmp_path):
+    frame = pd.DataFrame({"n": [5, 6, 7]}, index=[3, 1, 2])
+    frame.to_parquet(tmp_path / "t.parquet")
+    file = TableFile(tmp_path / "t.parquet")
+    assert (file.names, file.nameless, file.rows([1]).to_dict("index")) == (["n"], 1, {1: {"n": 6}})
+    frame.rename_axis("id").to_parquet(tmp_path / "t.parquet")
+    file = TableFile(tmp_path / "t.parquet")
+    assert (file.names, file.rows([1]).to_dict("index")) == (["n", "id"], {1: {"n": 6, "id": 1}})
+
+
+def test_decimal_commas_beside_semicolons_are_read(tmp_path):
+    (tmp_path / "t.csv").write_text("n;c\n1,5;a\n-1.234,50;b,c\n2;1,2,3\n1.5;x\n;1.23,4\n")
+    file = TableFile(tmp_path / "t.csv")
+    (piece,) = file.pieces(numbers=["n"])
+    np.testing.assert_array_equal(as_numbers(piece["n"]), [1.5, -1234.5, 2, 1.5, np.nan])
+    assert as_text(piece["c"]).tolist() == ["a", "b,c", "1,2,3", "x", "1.23,4"]
+    (tmp_path / "t.csv").write_text('n,c\n"1,500",a\n')
+    assert TableFile(tmp_path / "t.csv").rows([0])["n"].tolist() == ["1,500"]  # which may be as many thousands

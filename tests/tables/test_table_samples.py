@@ -265,3 +265,17 @@ def test_categories_that_mean_the_same_number_are_one(tmp_path):
     assert table.encoder.columns[0].values == ("1.1", "2")
     typed = pd.DataFrame({"version": np.resize([1.1, 1.1, 2, 2, 2], N).astype(np.float32)})
     np.testing.assert_array_equal(table.encoder(typed), table.dataset.x)
+
+
+def test_columns_without_a_name_are_no_features(path, tmp_path):
+    whole = loaded(path)
+    index = pd.Index(np.arange(N) * 3 % N)
+    frame().set_index(index).to_csv(tmp_path / "indexed.csv")
+    pd.read_csv(tmp_path / "indexed.csv").set_index(index).to_csv(tmp_path / "twice.csv")
+    for name, count in (("indexed.csv", "1 column"), ("twice.csv", "2 columns")):
+        table = loaded(tmp_path / name)
+        assert table.notices == [*whole.notices, f"left out, without a name: {count}"]
+        assert table.encoder == whole.encoder
+        np.testing.assert_array_equal(table.dataset.x, whole.dataset.x)
+    asked = loaded(tmp_path / "twice.csv", categorical=("Unnamed: 0",), one_hot=1000)
+    assert "Unnamed: 0" in asked.encoder.names

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -36,6 +37,9 @@ LEARNT_FROM = 200_000
 
 PROBED = 20_000
 """Rows of training, the first ones, that tell which columns to read as numbers, which is ten times as fast."""
+
+
+_UNNAMED = re.compile(r"Unnamed: [0-9]+")
 
 
 @dataclass(frozen=True)
@@ -310,7 +314,7 @@ _KEYS: dict[str, Callable[[Any], np.ndarray]] = {"time": _times, "group": _group
 
 def _rows_to_learn_from(file: TableFile, columns: Columns, train: np.ndarray, rng: np.random.Generator) -> pd.DataFrame:
     """Rows of training, drawn where there are very many, without the columns that are not to be learnt from."""
-    left_out = {columns.target, columns.time, columns.group, *columns.ignored}
+    left_out = {columns.target, columns.time, columns.group, *columns.ignored, *_unnamed(file, columns)}
     names = [name for name in file.names if name not in left_out]
     if not names:
         raise DataError(f"{file.path} has no column beside the target: give some to predict it from")
@@ -320,6 +324,12 @@ def _rows_to_learn_from(file: TableFile, columns: Columns, train: np.ndarray, rn
     drawn = train if len(train) <= LEARNT_FROM else np.sort(rng.choice(train, LEARNT_FROM, replace=False))
     numbers = [name for name in names if _kind(name, first[name], columns) == "number"]
     return _rows(file, names, drawn, numbers=numbers)
+
+
+def _unnamed(file: TableFile, columns: Columns) -> list[str]:
+    """What pandas has called columns without a name, mostly an index that it once wrote; unless it is asked for."""
+    asked = {columns.target, columns.time, columns.group, *columns.categorical}
+    return [name for name in file.names if _UNNAMED.fullmatch(name) and name not in asked]
 
 
 def _rows(file: TableFile, names: Sequence[str], wanted: np.ndarray, *, numbers: Sequence[str] = ()) -> pd.DataFrame:
@@ -419,5 +429,7 @@ def _notices(
     ):
         if names := by_kind.get(kind):
             yield f"left out, {why_not}: {', '.join(names)}"
+    if nameless := file.nameless + len(_unnamed(file, columns)):
+        yield f"left out, without a name: {nameless} column{'s' * (nameless > 1)}"
     if file.nested:
         yield f"left out, lists or bytes: {', '.join(file.nested)}"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xpnet.data.reading import reading, refuse_too_large
+from xpnet.data.reading import one_line, reading, refuse_too_large
 from xpnet.errors import DataError, XpnetError
 from xpnet.tables.encoder import MISSING
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".csv", ".tsv", ".parquet")
-"""Of the files that are tables; the first two may end in .gz too."""
+"""Of the files that are tables, also in capitals; the first two may end in .gz too."""
 
 PIECE = 2**22
 """Bytes of text that are read at a time; a row is shorter."""
@@ -31,10 +31,24 @@ PIECE_ROWS = 2**16
 _DELIMITERS = ",;\t|"
 _LONGEST_HEADER = 2**20
 
+_NAMELESS = re.compile(r"\s*|__index_level_[0-9]+__")
+"""What a column without a name is called; the second by pandas, of an index in Parquet."""
+
+EUROPEAN = ";"
+"""The delimiter of files whose numbers may have a decimal comma: in most of Europe Excel writes both."""
+
+DECIMAL_COMMA = r"^\s*[-+]?([0-9]+|[0-9]{1,3}(\.[0-9]{3})+),[0-9]+\s*$"
+"""Such a number, perhaps with points between its thousands."""
+
 
 def is_table(path: str | Path) -> bool:
     """Whether the name is that of a file of columns."""
-    return str(path).removesuffix(".gz").endswith(SUFFIXES)
+    return _unpacked(path).endswith(SUFFIXES)
+
+
+def _unpacked(path: str | Path) -> str:
+    """The name in small letters, without .gz."""
+    return str(path).lower().removesuffix(".gz")
 
 
 class TableFile:
@@ -42,8 +56,9 @@ class TableFile:
 
     Attributes:
         path: Of the file.
-        names: Of its columns, but for those that hold lists or the like.
-        nested: The names of those.
+        names: Of its columns, but for those that have none, or hold lists or the like.
+        nested: The names of the latter.
+        nameless: How many have no name, such as the index that pandas writes.
 
     Raises:
         DataError: There is no such file, or it is no table.
@@ -52,17 +67,19 @@ class TableFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._open: Any = _Parquet if self.path.suffix == ".parquet" else _Text
+        self._open: Any = _Parquet if self.path.suffix.lower() == ".parquet" else _Text
         with _reading(self.path):
-            self.names, self.nested = self._open(self.path).names()
+            names, self.nested = self._open(self.path).names()
+        self.names = [name for name in names if not _NAMELESS.fullmatch(name)]
+        self.nameless = len(names) - len(self.names)
         most = Counter(self.names).most_common(1)
         if most and most[0][1] > 1:
             raise DataError(f'{path} has two columns "{most[0][0]:.60}": give each a name of its own')
         if not self.names:
-            raise DataError(f"{path} has no columns: give a table with a row of names and rows of values")
+            raise DataError(f"{path} has no columns with a name: give a table with a row of names and rows of values")
 
     def pieces(self, columns: Sequence[str] | None = None, *, numbers: Sequence[str] = ()) -> Iterator[pd.DataFrame]:
-        """The rows, some at a time and in order; text as categories.
+        """The rows, some at a time and in order, with their numbers from 0 as the index; text as categories.
 
         Args:
             columns: The names of those that are read; None for all.
@@ -74,14 +91,15 @@ class TableFile:
             if numbers:
                 with contextlib.suppress(_NotNumbersError):
                     for piece in self._open(self.path).pieces(names, numbers):
-                        yield _frame(piece)
+                        yield _frame(piece, done)
                         done += len(piece)
                     return
+            start = 0
             for piece in self._open(self.path).pieces(names):
-                start = min(done, len(piece))
-                done -= start
-                if start < len(piece):
-                    yield _frame(piece.slice(start))
+                rest = piece.slice(min(max(done - start, 0), len(piece)))
+                start += len(piece)
+                if len(rest):
+                    yield _frame(rest, start - len(rest))
 
     def rows(self, numbers: Sequence[int] | np.ndarray, columns: Sequence[str] | None = None) -> pd.DataFrame:
         """The rows of these numbers, counted from 0, in the order of the file."""
@@ -91,7 +109,7 @@ class TableFile:
         for piece in self.pieces(columns):
             inside = wanted[(wanted >= start) & (wanted < start + len(piece))]
             if len(inside):
-                part = piece.iloc[inside - start].set_axis(inside).astype(object)
+                part = piece.loc[inside].astype(object)
                 found.append(part.where(part.notna(), np.nan))
             start += len(piece)
         return pd.concat(found) if found else pd.DataFrame(columns=list(columns or self.names))
@@ -124,8 +142,10 @@ class _Text:
     def pieces(self, columns: list[str], numbers: Sequence[str] = ()) -> Iterator[Any]:
         import pyarrow as pa
 
+        european = self._delimiter() == EUROPEAN
         try:
-            yield from self._reader(columns, numbers)
+            for batch in self._reader(columns, numbers):
+                yield _with_points(batch) if european else batch
         except pa.ArrowInvalid as error:
             if numbers and "conversion error" in str(error):
                 raise _NotNumbersError from error
@@ -137,8 +157,9 @@ class _Text:
         from pyarrow import csv
 
         text = pa.dictionary(pa.int32(), pa.string())
+        packed = self._path.suffix.lower() == ".gz"
         return csv.open_csv(
-            str(self._path),
+            pa.input_stream(str(self._path), compression="gzip") if packed else str(self._path),
             read_options=csv.ReadOptions(block_size=PIECE),
             parse_options=csv.ParseOptions(delimiter=self._delimiter(), newlines_in_values=True),
             convert_options=csv.ConvertOptions(
@@ -151,10 +172,10 @@ class _Text:
 
     def _delimiter(self) -> str:
         """A tab in .tsv; else what occurs most often in the first line, but for quoted text."""
-        if self._path.name.removesuffix(".gz").endswith(".tsv"):
+        if _unpacked(self._path).endswith(".tsv"):
             return "\t"
         # Arrow's own streams lose the buffer of each read that fails.
-        with (gzip.open if self._path.suffix == ".gz" else open)(self._path, "rb") as stream:
+        with (gzip.open if self._path.suffix.lower() == ".gz" else open)(self._path, "rb") as stream:
             start = re.sub(rb'"[^"]*"', b"", stream.read(_LONGEST_HEADER)).lstrip(b"\r\n")
         line = re.split(rb"[\r\n]", start, maxsplit=1)[0]
         if b"\0" in line:  # as of UTF-16, which would be read as other columns
@@ -162,6 +183,23 @@ class _Text:
                 f"{self._path} is no text in UTF-8: write it as such, or give it the ending that it should have"
             )
         return max(_DELIMITERS, key=lambda delimiter: line.count(delimiter.encode()))
+
+
+def _with_points(batch: Any) -> Any:
+    """The rows, with 1234.5 in place of 1.234,5 wherever that is all that a text holds."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    columns = list(batch.columns)
+    for i, column in enumerate(columns):
+        if not pa.types.is_dictionary(column.type):
+            continue
+        commas = compute.match_substring_regex(column.dictionary, DECIMAL_COMMA)
+        if compute.any(commas).as_py():
+            plain = compute.replace_substring(compute.replace_substring(column.dictionary, ".", ""), ",", ".")
+            values = compute.if_else(commas, plain, column.dictionary)
+            columns[i] = values.take(column.indices).dictionary_encode()  # 1,5 and 1.5 have become one
+    return pa.record_batch(columns, names=batch.schema.names)
 
 
 class _Parquet:
@@ -193,14 +231,20 @@ def _is_binary(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind))
 
 
-def _frame(piece: Any) -> pd.DataFrame:
-    """The piece for pandas; where some are missing, whole numbers stay such: floats would lose digits of long ones."""
+def _frame(piece: Any, first: int) -> pd.DataFrame:
+    """The piece, whose first row has that number, for pandas.
+
+    Where some are missing, whole numbers stay such: floats would lose digits of long ones.
+    """
     import pandas as pd
     import pyarrow as pa
 
     long = {pa.int64(): pd.Int64Dtype(), pa.uint64(): pd.UInt64Dtype(), pa.int32(): pd.Int32Dtype()}
     holes = {column.type for column in piece.columns if column.null_count}
-    return piece.to_pandas(types_mapper=lambda kind: long.get(kind) if kind in holes else None)
+    frame = piece.to_pandas(  # without metadata: these make indices of columns
+        types_mapper=lambda kind: long.get(kind) if kind in holes else None, ignore_metadata=True
+    )
+    return frame.set_axis(range(first, first + len(frame)))
 
 
 @contextlib.contextmanager
@@ -208,10 +252,17 @@ def _reading(path: Path) -> Iterator[None]:
     """What goes wrong in reading a table, in a sentence."""
     try:
         import pandas  # noqa: F401 - what pyarrow makes frames with
-        import pyarrow  # noqa: F401
+        from pyarrow import ArrowInvalid
     except ImportError as error:
         raise XpnetError(
             f"data: {path.name} needs {error.name}, which is not installed; pip install 'xpnet[tables]'."
         ) from None
     with reading(path, "a table"):
-        yield
+        try:
+            yield
+        except (UnicodeDecodeError, ArrowInvalid) as error:  # the first of names, the second of values
+            if isinstance(error, ArrowInvalid) and "invalid UTF8" not in str(error):
+                raise
+            raise DataError(
+                f"{path} is no text in UTF-8 ({one_line(error)}): save it as such, as Excel's CSV UTF-8"
+            ) from error
