@@ -229,10 +229,43 @@ def test_times_that_have_no_order(tmp_path, values, sentence):
         loaded(tmp_path / "t.csv", "0.5/0.5", time="day")
 
 
+@pytest.mark.parametrize(
+    ("income", "options", "sentence"),
+    [
+        ("1e300", {"task": "regression"}, r"t\.csv: .* holds '1e300', expected numbers up to 1e\+30, in row 398 below"),
+        ("many", {"task": "regression"}, "holds 'many', which is no number, in row 398 below the names: mend it"),
+    ],
+)
+def test_a_target_that_is_none_is_named_with_its_row(tmp_path, monkeypatch, income, options, sentence):
+    monkeypatch.setattr(reading, "PIECE", 3000)
+    rows = frame().assign(income="7", id="of two\nlines")
+    rows.loc[3, "income"] = None
+    rows.loc[[397, 399], "income"] = income
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(xpnet.DataError, match=sentence):
+        loaded(tmp_path / "t.csv", **options)
+
+
+def test_a_class_that_is_not_known_is_named_with_its_row(path, tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PIECE", 3000)
+    rows = frame()
+    rows.loc[[3, 397], "income"] = None, "middle"
+    rows.to_csv(tmp_path / "test.csv", index=False)
+    expected = r"test\.csv: .* holds 'middle', expected one of high, low, in row 398 below the names"
+    with pytest.raises(xpnet.DataError, match=expected):
+        load([path, tmp_path / "test.csv"], Columns("income"), None, seed=np.random.SeedSequence(0))
+    pieces = reading.TableFile(tmp_path / "test.csv").pieces(["income", "id"])
+    (piece,) = (piece for piece in pieces if 397 in piece.index)
+    assert 0 not in piece.index
+    with pytest.raises(xpnet.DataError, match="in row 398 below"):
+        present_targets(piece["income"], "classification", ("high", "low"))
+
+
 def test_digits_among_classes_of_text_are_no_positions():
     numbers = present_targets(pd.Series(["1", "2"]), "classification", ("1", "2", "a"))[0]
     assert numbers.tolist() == ["1", "2"]
     assert present_targets(pd.Series(["1.0", "2"]), "classification", (1, 2))[0].tolist() == [1, 2]
+    assert present_targets(pd.Series(["1.5", None]), "classification", ("1.50", "2"))[0].tolist() == ["1.50"]
     assert present_targets(pd.Series([str(2**70)]), "classification")[0].tolist() == [str(2**70)]
 
 

@@ -23,7 +23,7 @@ from xpnet.data.checks import Label, Targets, encode_targets
 from xpnet.data.dataset import Dataset
 from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError, XpnetError
-from xpnet.tables.encoder import LARGEST, Category, Encoder, Number, as_numbers, as_text
+from xpnet.tables.encoder import LARGEST, Category, Encoder, Number, as_numbers, as_text, spelling
 from xpnet.tables.kinds import Kind, as_dates, kind_of, task_of
 from xpnet.tables.learning import Scaling, learn
 from xpnet.tables.reading import TableFile, no_rows, quoted
@@ -228,7 +228,7 @@ def _targets(file: TableFile, columns: Columns, known: Targets | None = None) ->
     task = columns.task or (task_of(whole["target"]) if known is None else known.task)
     keys = {role: _KEYS[role](whole[role]) for role in whole.keys() - {"target"}}
     classes = None if known is None else known.classes
-    values, present = present_targets(whole["target"], task, classes)
+    values, present = present_targets(whole["target"], task, classes, table=str(file.path))
     if not present.any():
         raise DataError(f'{file.path}: the target "{columns.target}" has no value in any row: give another column')
     what = f'{file.path.name}: "{columns.target}"'
@@ -236,33 +236,44 @@ def _targets(file: TableFile, columns: Columns, known: Targets | None = None) ->
 
 
 def present_targets(
-    series: pd.Series, task: str, classes: Sequence[Label] | None = None
+    series: pd.Series, task: str, classes: Sequence[Label] | None = None, *, table: str = "the table"
 ) -> tuple[np.ndarray, np.ndarray]:
     """The targets of the rows that have one: floats, or labels as whole numbers or text; and (N,) which rows these are.
 
     Labels are of the type of the known classes, where there are such: 1 among texts is the text, not a position.
 
+    Args:
+        series: The column; its index numbers the rows from 0.
+        task: What the values are.
+        classes: The known ones; None for all that there are.
+        table: What error messages call the table.
+
     Raises:
-        DataError: Numbers are asked for, and there is something else, or too large ones.
+        DataError: Numbers are asked for, and there is something else, or too large ones; or a class is not known; the
+            message names the first such row, counted from 1.
     """
     text = as_text(series)
     present = text.notna().to_numpy()
-    if task != "regression":
-        labels = text[present].to_numpy(object)
-        as_they_are = any(isinstance(label, str) for label in classes or ())
-        return labels.astype(str) if as_they_are else _labels(labels), present
-    numbers = as_numbers(series)
-    if (odd := np.isnan(numbers) & present).any():
-        raise DataError(
-            f'the target "{series.name}" holds {text[odd].iloc[0]!r:.40}, which is no number: mend it, or add --task '
-            "classification"
-        )
-    if (large := np.abs(numbers) > LARGEST).any():
-        raise DataError(
-            f'the target "{series.name}" holds {numbers[large][0]:g}, expected numbers up to {LARGEST:g}: give it in '
-            "another unit"
-        )
-    return numbers[present], present
+
+    def refuse(odd: np.ndarray, why: str, advice: str) -> None:
+        if odd.any():
+            place = int(np.argmax(odd))
+            raise DataError(
+                f'{table}: the target "{series.name}" holds {text.iloc[place]!r:.40}, {why}, in row '
+                f"{series.index[place] + 1:,} below the names: {advice}"
+            )
+
+    if task == "regression":
+        numbers = as_numbers(series)
+        refuse(np.isnan(numbers) & present, "which is no number", "mend it, or add --task classification")
+        refuse(np.abs(numbers) > LARGEST, f"expected numbers up to {LARGEST:g}", "give it in another unit")
+        return numbers[present], present
+    if classes is None:
+        return _labels(text[present].to_numpy(object)), present
+    known = {spelling(label): label for label in classes}
+    shown = ", ".join(f"{label!s:.40}" for label in classes[:12]) + ", ..." * (len(classes) > 12)
+    refuse(present & ~text.isin(known).to_numpy(), f"expected one of {shown}", "mend it, or leave out its row")
+    return np.array(text[present].map(known).tolist()), present
 
 
 def _labels(text: np.ndarray) -> np.ndarray:

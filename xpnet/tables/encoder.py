@@ -266,7 +266,7 @@ def as_codes(series: pd.Series, values: Sequence[str]) -> np.ndarray:
     """(N,) places of the values, -1 for what is missing or not among them."""
     import pandas as pd
 
-    places: dict[str | None, int] = {**places_of(values)}
+    places = places_of(values)
     if isinstance(series.dtype, pd.CategoricalDtype):  # text is looked at once a value, not once a row
         known = [places.get(text, -1) for text in as_text(pd.Series(series.cat.categories))]
         return np.array([*known, -1])[series.cat.codes.to_numpy()]
