@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.data.splits import strata
+from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError
 
 _PIECE, _PIECES = 2**20, 2**10
@@ -74,8 +74,6 @@ class Samples:
         Raises:
             DataError: One of the two would be empty.
         """
-        from sklearn.model_selection import train_test_split
-
         possible = 0 < size < len(self) and (size < 1 or size == int(size))  # false for NaN too
         count = 0 if not possible else round(size * len(self)) if size < 1 else int(size)
         if not 0 < count < len(self):
@@ -83,7 +81,5 @@ class Samples:
                 f"val_size: got {size:g} of {len(self)} samples; "
                 "choose a fraction or a whole number that leaves samples on both sides."
             )
-        rest, drawn = train_test_split(
-            self.rows, test_size=count, stratify=strata(self.y, self.rows, count), random_state=int(rng.integers(2**31))
-        )
-        return replace(self, rows=np.sort(rest)), replace(self, rows=np.sort(drawn))
+        rest, drawn, _ = split_rows(Split(1 - size, size), y=self.y, rng=rng, rows=self.rows)
+        return replace(self, rows=rest), replace(self, rows=drawn)

@@ -51,6 +51,8 @@ def split_rows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows for training, validation and test, each in ascending order.
 
+    Classes of fewer rows than there are parts train with all of them; the others keep their proportions.
+
     Args:
         split: The parts.
         y: (N,) classes whose proportions are kept; None, or other targets, for a draw without regard to them.
@@ -64,19 +66,34 @@ def split_rows(
     """
     of_the_rest = split.validation if split.validation >= 1 else split.validation / (1 - split.test)
     parts = [(split.test, "test"), (of_the_rest, "validation")]
+    rest, rare = rows, rows[:0]
+    if order is None and groups is None:
+        rest, rare = _without_rare(y, rows, 3 if split.test else 2)
     taken: list[np.ndarray] = []
     for part, what in parts:
         if part == 0:
-            taken.append(rows[:0])
+            taken.append(rest[:0])
             continue
-        rows, drawn = _part(part, rows, y, rng, order, groups)
-        if not len(rows) or not len(drawn):
+        rest, drawn = _part(part, rest, y, rng, order, groups)
+        if len(rest) and len(drawn):
+            taken.append(drawn)
+        elif len(rare):  # most classes are so
+            return split_rows(split, y=None, rng=rng, rows=rows)
+        else:
             raise DataError(
                 f"split: nothing is left for the {what} or the training set: give more rows, or other parts"
             )
-        taken.append(drawn)
     test, validation = taken
-    return np.sort(rows), np.sort(validation), np.sort(test)
+    return np.sort(np.append(rest, rare)), np.sort(validation), np.sort(test)
+
+
+def _without_rare(y: np.ndarray | None, rows: np.ndarray, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of classes that every part can have one of, and the others."""
+    if y is None or y.ndim != 1:
+        return rows, rows[:0]
+    _, places, sizes = np.unique(y[rows], return_inverse=True, return_counts=True)
+    rare = (sizes < parts)[places]
+    return rows[~rare], rows[rare]
 
 
 def _part(
@@ -104,14 +121,20 @@ def _part(
             GroupShuffleSplit(1, test_size=count / len(rows), random_state=seed).split(rows, groups=groups[rows])
         )
         return rows[rest], rows[drawn]
-    rest, drawn = train_test_split(rows, test_size=count, stratify=strata(y, rows, count), random_state=seed)
+    rest, drawn = train_test_split(rows, test_size=count, stratify=_strata(y, rows, count), random_state=seed)
     return rest, drawn
 
 
-def strata(y: np.ndarray | None, rows: np.ndarray, count: int) -> np.ndarray | None:
-    """The classes to keep in proportion, or None where there are none or too few samples of one."""
+def _strata(y: np.ndarray | None, rows: np.ndarray, count: int) -> np.ndarray | None:
+    """(N,) what to keep in proportion: the classes, those together of which a part would get less than one row.
+
+    None where there are no classes, or all of them are so small.
+    """
     if y is None or y.ndim != 1:
         return None
-    classes, sizes = np.unique(y[rows], return_counts=True)
-    possible = sizes.min() >= 2 and len(classes) <= min(count, len(rows) - count)
-    return y[rows] if possible else None
+    classes, places, sizes = np.unique(y[rows], return_inverse=True, return_counts=True)
+    smaller = min(count, len(rows) - count)
+    if len(classes) <= smaller:
+        return y[rows]
+    small = sizes * smaller < len(rows)
+    return None if small.all() else np.where(small, -1, np.arange(len(classes)))[places]
