@@ -1,9 +1,11 @@
 """What becomes of the columns of a table: formulas, missing and unseen values, and descriptions that lie."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import xpnet
@@ -50,6 +52,60 @@ def test_columns_are_found_by_their_names():
     np.testing.assert_array_equal(ENCODER(frame[frame.columns[::-1]].assign(more=1)), ENCODER(frame))
     with pytest.raises(xpnet.DataError, match=r'lacks the columns "age", "sex"'):
         ENCODER(frame.drop(columns=["age", "sex"]))
+
+
+NUMBERED = Encoder((Number("0"), Category("1", ("a", "b"))), "y")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [0, 1, 2],
+        pd.Index([0, 1, None], dtype=object),
+        pd.CategoricalIndex(["0", "1", "2"]),
+        pd.MultiIndex.from_tuples([("0", ""), ("1", ""), ("2", "x")]),
+        pd.MultiIndex.from_arrays([[0, 1, 2]]),
+        ["0", "1", "1.0"],
+    ],
+    ids=str,
+)
+def test_names_of_columns_are_taken_as_a_file_would_have_them(names):
+    frame = pd.DataFrame([[2.0, "b", 1], [3.0, "a", 2]], index=["x", "x"])
+    np.testing.assert_array_equal(NUMBERED(frame.set_axis(names, axis=1)), [[2, -1], [3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("names", "sentence"),
+    [
+        (["0", "1", "1"], 'the table has the column "1" more than once: give each a name of its own'),
+        (["0", "1", 0], 'the column "0" more than once'),
+        (pd.MultiIndex.from_product([["0"], ["a", "b", "c"]]), 'lacks the columns "0", "1"'),
+        (pd.to_datetime(["2020", "2021", "2022"]), 'lacks the columns "0", "1"'),
+    ],
+    ids=str,
+)
+def test_names_that_no_column_is_found_by(names, sentence):
+    frame = pd.DataFrame([[2.0, "b", 1]])
+    with pytest.raises(xpnet.DataError, match=sentence):
+        NUMBERED(frame.set_axis(names, axis=1))
+
+
+def test_columns_that_are_not_used_may_be_there_twice():
+    frame = pd.DataFrame([[2.0, "b", 1, 1]], columns=["0", "1", "x", "x"])
+    np.testing.assert_array_equal(NUMBERED(frame), [[2, -1]])
+
+
+def test_frames_of_others_are_converted():
+    table = pa.table({"1": ["b", None], "0": [2.0, None]})
+    np.testing.assert_array_equal(NUMBERED(table), [[2, -1], [0, 0]])
+    with pytest.raises(xpnet.DataError, match="is a SimpleNamespace, expected a frame of pandas"):
+        NUMBERED(SimpleNamespace(columns=["0", "1"]))
+
+
+@pytest.mark.parametrize("values", [[10**400, 1], [1j, 2j], [[1], {}], [b"x", None], [object(), "x"]], ids=str)
+def test_values_that_are_no_numbers_are_missing(values):
+    for series in (pd.Series(values), pd.Series(values, dtype=object)):
+        assert np.isnan(as_numbers(series)[0])
 
 
 @pytest.mark.parametrize(

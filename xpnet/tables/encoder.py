@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -185,14 +186,20 @@ class Encoder:
             watch: Called for each column with its cells and what `as_numbers` or `as_codes` made of them.
 
         Raises:
-            DataError: A column is not there; the message names it.
+            DataError: A column is not there, or twice; the message names it.
         """
-        if lacking := self.lacking([str(name) for name in frame.columns]):
+        frame = _of_pandas(frame)
+        names = [_name(label) for label in frame.columns]
+        if lacking := self.lacking(names):
             raise DataError(f"the table lacks {_listed(lacking)}: give the columns that the model was trained on")
+        counts = Counter(names)
+        if twice := [name for name in self.names if counts[name] > 1]:
+            raise DataError(f"the table has {_listed(twice)} more than once: give each a name of its own")
+        places = {name: place for place, name in enumerate(names)}
         out = np.empty((len(frame), self.width), np.float32)
         start = 0
         for column in self.columns:
-            series = frame[column.name]
+            series = frame.iloc[:, places[column.name]]
             values = as_numbers(series) if isinstance(column, Number) else as_codes(series, column.values)
             if watch is not None:
                 watch(column, series, values)
@@ -222,6 +229,23 @@ class Encoder:
         return cls(columns, description["target"])
 
 
+def _of_pandas(frame: Any) -> pd.DataFrame:
+    """The frame, also of polars or pyarrow, as one of pandas."""
+    import pandas as pd
+
+    if isinstance(frame, pd.DataFrame):
+        return frame
+    if not hasattr(frame, "to_pandas"):
+        raise DataError(f"the table is a {type(frame).__name__}, expected a frame of pandas: convert it")
+    return pd.DataFrame(frame.to_pandas())
+
+
+def _name(label: Any) -> str:
+    """What a column of a frame would be called in a file: 0 is "0"; of several levels the one that is not blank."""
+    levels = [level for level in label if level != ""] if isinstance(label, tuple) else [label]
+    return str(levels[0] if len(levels) == 1 else label)
+
+
 def as_numbers(series: pd.Series) -> np.ndarray:
     """(N,) float64, NaN for what is missing or no number."""
     import pandas as pd
@@ -229,10 +253,16 @@ def as_numbers(series: pd.Series) -> np.ndarray:
     if isinstance(series.dtype, pd.CategoricalDtype):
         known = np.append(as_numbers(pd.Series(series.cat.categories)), np.nan)
         return known[series.cat.codes.to_numpy()]
-    if pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series):
-        numbers = series.to_numpy(np.float64, na_value=np.nan)
-    else:
-        numbers = pd.to_numeric(series.astype(object), errors="coerce").to_numpy(np.float64, na_value=np.nan)
+    if not (pd.api.types.is_numeric_dtype(series) or pd.api.types.is_bool_dtype(series)):
+        values = series.astype(object)
+        try:
+            series = pd.to_numeric(values, errors="coerce")
+        except OverflowError:
+            small = [not isinstance(value, int) or value.bit_length() < 1024 for value in values]
+            series = pd.to_numeric(values.where(small), errors="coerce")
+    if pd.api.types.is_complex_dtype(series):
+        return np.full(len(series), np.nan)
+    numbers = series.to_numpy(np.float64, na_value=np.nan)
     return np.where(np.isfinite(numbers), numbers, np.nan)
 
 
