@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import runpy
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from xpnet.kernels import ACTIVATIONS
 from xpnet.network import OUTPUTS
 from xpnet.tables import Category, Encoder, Number
 from xpnet.tables.encoder import spelling
+from xpnet.tables.reading import TableFile
 
 TASKS = {"softmax": "classification", "sigmoid": "classification", "linear": "regression", "exp": "regression"}
 
@@ -317,6 +319,113 @@ def test_the_program_reads_samples(write, tmp_path, suffix, monkeypatch, capsys)
     said = list(csv.reader(capsys.readouterr().out.splitlines()))
     assert said[0] == ["prediction 0", "prediction 1"]
     np.testing.assert_allclose(np.array(said[1:], float), network.predict(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture
+def run_program(write, tmp_path, monkeypatch, capsys):
+    """The program of a network, run on a file with this content: its status, output and errors."""
+
+    def run(network, name, content):
+        path = write(network, "numpy", "--overwrite")
+        if content is not None:
+            (tmp_path / name).write_bytes(content)
+        capsys.readouterr()
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(path), name])
+        try:
+            runpy.run_path(str(path), run_name="__main__")
+            status = 0
+        except SystemExit as ended:
+            status = ended.code
+        return status, *capsys.readouterr()
+
+    return run
+
+
+SMALL = Encoder(
+    (Number("n", indicator=True, scale=0.1), Category("c", ("a, b", "1.1", "true", "ü")), Category("v", ("2", "x"))),
+    "t",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("plain.csv", "n,c,v\n1,1.1,2\n,true,x\n"),
+        ("quoted.csv", '"n","c",v\n"1","a, b",2\n?,"tr""ue",x\n2,"of\ntwo lines",x\n'),
+        ("marked.csv", "\ufeffn,c,v\n1,1.1,2\n"),
+        ("blank.csv", "\n\nn,c,v\n\n1,1.1,2\n\n\n2,ü,x\n\n"),
+        ("returns.csv", "n,c,v\r\n1,1.1,2\r\n"),
+        ("lone.csv", "n,c,v\r1,1.1,2\r"),
+        ("tabs.tsv", 'n\tc\tv\n1\t1.1\t2\n2\t"a, b"\tx\n'),
+        ("CAPITALS.TSV", "n\tc,v\tv\tc\n1\t1,1,1\t2\tü\n"),
+        ("bars.csv", "n|c|v\n1|1.1|2\n"),
+        ("commas.csv", "n;c;v\n1,5;1,10;2\n-1.234,50;1.1;2,0\n1.5;a, b;x\n"),
+        ("missing.csv", "n,c,v\nNA,N/A,?\n NaN, null,#N/A\n-nan,<NA>,\nnone,None,NaT\n"),
+        ("spelled.csv", "n,c,v\n+1,1.10,2.0\n 1e1 , True, 2.00 \n1_0,FALSE,-0\n0x10,1.100,x\ninf,1.1,2\n1e400,1.1,2\n"),
+        ("turned.csv", ",v,more,c,n,\n0,2,9,1.1,1,\n1,x,9,true,2,\n"),
+        ("zipped.csv.gz", "n,c,v\n1,1.1,2\n"),
+        ("ZIPPED.TSV.GZ", "n\tc\tv\n1\t1.1\t2\n"),
+        ("many.csv", "n,c,v\n" + "1,1.1,2\n2,ü,x\n" * 12_000),
+    ],
+)
+def test_the_program_reads_tables_as_predict_does(run_program, tmp_path, name, text):
+    content = text.encode()
+    network = of_a_table(SMALL, classes=("no", "yes"))
+    status, out, err = run_program(network, name, gzip.compress(content) if name.lower().endswith("gz") else content)
+    assert (status, err) == (0, "")
+    pieces = TableFile(tmp_path / name).pieces(SMALL.names, numbers=SMALL.numbers)
+    expected = np.concatenate([network.predict_proba(piece) for piece in pieces])
+    head, *said = csv.reader(out.splitlines())
+    assert head == ["prediction", "probability no", "probability yes"]
+    assert [row[0] for row in said] == [("no", "yes")[i] for i in expected.argmax(axis=1)]
+    np.testing.assert_allclose(np.array([row[1:] for row in said], float), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("t.csv", b"n,c\n1,a\n", "t.csv: it lacks the columns v: give those that the model was trained on"),
+        ("t.csv", b"n,c,v,v\n1,a,2,2\n", "it has two columns v: give each a name of its own"),
+        ("t.csv", b"n,c,v\n1,a,2\n1,a\n", "row 2 below the names has 2 values, expected 3: mend it"),
+        ("t.csv", b"n,c,v\n", "it has no rows"),
+        ("t.csv", b"", "it has no rows"),
+        ("t.csv", "n,c,v\n1,ü,2\n".encode("latin-1"), "it is no text in UTF-8"),
+        ("t.csv", "n,c,v\n1,a,2\n".encode("utf-16"), "it is no text in UTF-8"),
+        ("t.csv.gz", b"n,c,v\n1,a,2\n", "Not a gzipped file"),
+        ("t.csv.gz", gzip.compress(b"n,c,v\n1,a,2\n")[:-9], "ended before"),
+        ("no.csv", None, "No such file"),
+    ],
+)
+def test_what_the_program_cannot_read_is_told_in_a_sentence(run_program, name, content, sentence):
+    status, out, err = run_program(of_a_table(SMALL), name, content)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert sentence in err
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("x.csv", b"a,b,c\n1,2,3\n4,x,6\n", "x.csv: row 2 holds 'x', expected numbers alone: mend it"),
+        ("x.csv", b"1,,3\n4,5,6\n", "row 1 holds '', expected numbers alone"),
+        ("x.csv", b"1,2,nan\n", "row 1 holds 'nan'"),
+        ("x.csv", b"1,2,3\n4,5\n", "row 2 has 2 values, expected 3 as the first"),
+        ("x.csv", b"1,2\n", "it holds float64 of shape (1, 2), expected samples of 3 numbers"),
+        ("x.csv", b"a,b,c\n", "expected samples of 3 numbers, a row each"),
+        ("x.npy", b"nothing like it", "it is no .npy of numbers"),
+    ],
+)
+def test_samples_that_the_program_cannot_read_are_told(run_program, name, content, sentence):
+    status, out, err = run_program(a_network((3, 4, 2)), name, content)
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert sentence in err
+
+
+def test_the_program_reads_numbers_between_semicolons(run_program):
+    network = a_network((3, 4, 1), output="linear")
+    status, out, _ = run_program(network, "x.csv", b"\xef\xbb\xbfa;b;c\r\n\r\n1,5;2;-3,25\r\n")
+    assert status == 0
+    assert float(out.splitlines()[1]) == pytest.approx(float(network.predict([[1.5, 2, -3.25]])[0]), rel=1e-5)
 
 
 HOSTILE = [

@@ -25,6 +25,7 @@ from xpnet.kernels.normalization import EPS
 from xpnet.network import MLP
 from xpnet.tables import Category, Number
 from xpnet.tables.encoder import BEND, FARTHEST, LARGEST, MISSING, NUMERAL, places_of
+from xpnet.tables.reading import DECIMAL_COMMA, EUROPEAN
 
 _WIDTH = 110
 
@@ -58,6 +59,9 @@ def _facts(network: MLP) -> dict[str, Any]:
         "columns": None if network.table is None else [_column(column) for column in network.table.columns],
         "missing": sorted(MISSING),
         "numeral": NUMERAL.pattern,
+        "european": EUROPEAN,
+        "decimal_comma": DECIMAL_COMMA,
+        "numbered": lambda name, count: [f"{name} {i}" for i in range(count)],
         "inputs": network.inputs,
         "outputs": network.sizes[-1],
         "ordered": network.output in ORDER_KEEPING,
