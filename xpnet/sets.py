@@ -13,7 +13,7 @@ from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError, XpnetError, whole
 from xpnet.tables import dataset as tables
 from xpnet.tables.dataset import Columns, Table
-from xpnet.tables.reading import TableFile, is_table
+from xpnet.tables.reading import TableFile, is_table, quoted
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _of_arrays(config: Config, dataset: data.Dataset, rng: np.random.Generator) 
 
 def _of_table(config: Config, seed: np.random.SeedSequence) -> Sets:
     if config.target is None:
-        names = ", ".join(TableFile(config.data[0]).names)
+        names = quoted(TableFile(config.data[0]).names)
         raise XpnetError(f"target: got none for {config.data[0]}, expected --target with one of its columns: {names}.")
     if config.center or config.standardize or config.scale is not None:
         raise XpnetError("scale: got --scale, --center or --standardize with a table, expected --numbers; use that.")

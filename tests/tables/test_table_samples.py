@@ -180,7 +180,10 @@ def test_what_is_learnt_is_learnt_from_a_sample_of_very_many_rows(path, monkeypa
         ({"ignored": ("x",)}, 'ignore: got "x"'),
         ({"time": "x"}, 'time_column: got "x"'),
         ({"target": "same"}, "single class"),
-        ({"ignored": ("house", "age", "town")}, "no columns to learn from"),
+        (
+            {"ignored": ("house", "age", "town")},
+            r"no columns to learn from \(left out, free text, or names of rows: id; left out, dates: day; ",
+        ),
         ({"ignored": ("id", "day", "house", "age", "town", "same")}, "no column beside the target"),
     ],
 )
@@ -312,3 +315,39 @@ def test_columns_without_a_name_are_no_features(path, tmp_path):
         np.testing.assert_array_equal(table.dataset.x, whole.dataset.x)
     asked = loaded(tmp_path / "twice.csv", categorical=("Unnamed: 0",), one_hot=1000)
     assert "Unnamed: 0" in asked.encoder.names
+
+
+def test_values_that_are_no_numbers_are_told_of(tmp_path):
+    house = np.where(np.arange(N) % 40 == 7, "sold", frame().house.astype(str))
+    frame().assign(house=house, town=np.resize(["1,5", "2,25", "?"], N)).to_csv(tmp_path / "t.csv", index=False)
+    assert loaded(tmp_path / "t.csv").notices[-2:] == [
+        "taken as missing, for they are no numbers: values of house ('sold')",
+        "text, for the commas in their numbers: town; write 1234.5 in place of 1,234.5 or 1234,5",
+    ]
+
+
+def test_a_target_of_numbers_with_commas_is_not_taken_for_classes(tmp_path):
+    frame().assign(rent=[f"{1000 + 7 * i:,}" for i in range(N)]).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(xpnet.DataError, match=r'"rent" holds numbers with commas: write 1234\.5 in place of 1,234\.5'):
+        loaded(tmp_path / "t.csv", target="rent")
+    assert loaded(tmp_path / "t.csv", target="rent", task="classification").dataset.task == "classification"
+    frame().assign(rent=np.resize(["1,2", "3,4", "a"], N)).to_csv(tmp_path / "t.csv", index=False)
+    assert loaded(tmp_path / "t.csv", target="rent").dataset.task == "classification"
+
+
+def test_a_class_of_one_row_is_told_of_and_trains(tmp_path):
+    rows = frame()
+    rows.loc[7, "income"] = "unknown"
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    for seed in range(3):
+        table = loaded(tmp_path / "t.csv", "0.8/0.1/0.1", seed=seed)
+        assert 7 in table.train
+        shares = [np.mean(table.dataset.y[part] == 0) for part in (table.train, table.validation, table.test)]
+        assert max(shares) - min(shares) < 0.03
+    assert "classes of a single row: 1 of 3" in table.notices
+
+
+def test_many_columns_are_not_all_listed(tmp_path):
+    many = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 30)), columns=[f"c{i}" for i in range(30)])
+    many.assign(income=np.resize(["a", "b"], 50)).to_csv(tmp_path / "t.csv", index=False)
+    assert loaded(tmp_path / "t.csv").notices[1].endswith("c18, c19 and 10 more")

@@ -24,7 +24,7 @@ from xpnet.data.dataset import Dataset
 from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError, XpnetError
 from xpnet.tables.encoder import LARGEST, Category, Encoder, Number, as_numbers, as_text, spelling
-from xpnet.tables.kinds import Kind, as_dates, kind_of, task_of
+from xpnet.tables.kinds import Kind, as_dates, has_commas, kind_of, no_numbers, task_of
 from xpnet.tables.learning import Scaling, learn
 from xpnet.tables.reading import TableFile, no_rows, quoted
 
@@ -39,6 +39,7 @@ PROBED = 20_000
 """Rows of training, the first ones, that tell which columns to read as numbers, which is ten times as fast."""
 
 
+_WITHOUT_COMMAS = "write 1234.5 in place of 1,234.5 or 1234,5"
 _UNNAMED = re.compile(r"Unnamed: [0-9]+")
 
 
@@ -122,7 +123,7 @@ def load(
     _refuse_unknown(main, columns)
     known, keys = _targets(main, columns)
     train, validation, test = _split(main, columns, known, keys, split, rng, limit)
-    encoder, kinds = _learnt(main, columns, train, rng)
+    encoder, kinds, oddities = _learnt(main, columns, train, rng)
     x_test, y_test = None, None
     if len(files) == 2:
         x_test, y_test, test = _test_set(files[1], columns, encoder, known.targets)
@@ -135,7 +136,7 @@ def load(
         test,
         encoder,
         kinds,
-        list(_notices(main, columns, known, kinds, encoder)),
+        [*_notices(main, columns, known, kinds, encoder), *oddities],
         files,
     )
 
@@ -181,13 +182,25 @@ def _split(
 
 def _learnt(
     file: TableFile, columns: Columns, train: np.ndarray, rng: np.random.Generator
-) -> tuple[Encoder, dict[str, Kind]]:
+) -> tuple[Encoder, dict[str, Kind], list[str]]:
+    """The encoder, the kinds of the columns, and what is odd about their values, a line each."""
     frame = _rows_to_learn_from(file, columns, train, rng)
     kinds = {name: _kind(name, frame[name], columns) for name in frame.columns}
     if not {"number", "category"} & set(kinds.values()):
-        raise DataError(f"{file.path} has no columns to learn from: give one of numbers or of categories")
+        why = "; ".join([*_left_out(kinds), *_oddities(frame, kinds)])
+        raise DataError(f"{file.path} has no columns to learn from ({why}): give one of numbers or of categories")
     options: Any = {"scaling": columns.scaling, "one_hot": columns.one_hot, "embedding": columns.embedding}
-    return learn(frame, kinds, target=columns.target, **options), kinds
+    return learn(frame, kinds, target=columns.target, **options), kinds, list(_oddities(frame, kinds))
+
+
+def _oddities(frame: pd.DataFrame, kinds: dict[str, Kind]) -> Iterator[str]:
+    """What columns hold that people may not expect, a line each."""
+    odd = {name: no_numbers(frame[name]) for name, kind in kinds.items() if kind == "number"}
+    if told := [f"{name} ({counts.index[0]!r:.40})" for name, counts in odd.items() if len(counts)]:
+        yield f"taken as missing, for they are no numbers: values of {quoted(told)}"
+    words = [name for name, kind in kinds.items() if kind in ("category", "text")]
+    if names := [name for name in words if has_commas(frame[name])]:
+        yield f"text, for the commas in their numbers: {quoted(names)}; {_WITHOUT_COMMAS}"
 
 
 def _test_set(
@@ -226,6 +239,11 @@ def _targets(file: TableFile, columns: Columns, known: Targets | None = None) ->
         raise no_rows(file.path)
     whole = {role: joined([piece[name] for piece in pieces]) for role, name in named.items()}
     task = columns.task or (task_of(whole["target"]) if known is None else known.task)
+    if task == "classification" and not columns.task and known is None and has_commas(whole["target"]):
+        raise DataError(
+            f'{file.path}: the target "{columns.target}" holds numbers with commas: {_WITHOUT_COMMAS}, or add --task '
+            "classification"
+        )
     keys = {role: _KEYS[role](whole[role]) for role in whole.keys() - {"target"}}
     classes = None if known is None else known.classes
     values, present = present_targets(whole["target"], task, classes, table=str(file.path))
@@ -419,28 +437,28 @@ def _notices(
     yield f'target "{columns.target}": {what}, so this is {targets.task}{hint}'
     if targets.task == "regression" and (size := float(np.abs(targets.y).max())) * 1e-5 > np.std(targets.y / 2) > 0:
         yield f"up to {size:g} its values differ too little for float32: subtract an offset, or add --dtype float64"
+    if targets.classes and (single := int((np.bincount(targets.y) == 1).sum())):
+        yield f"classes of a single row: {single:,} of {len(targets.classes):,}"
     if missing := int((~known.present).sum()):
         yield f"left out: {missing:,} rows without a target"
-    by_kind: dict[str, list[str]] = {}
-    for name, kind in kinds.items():
-        by_kind.setdefault(kind, []).append(name)
     for kind, plural in (("number", "numbers"), ("category", "categories")):
-        if names := by_kind.get(kind):
-            yield f"{plural} ({len(names)}): {', '.join(names)}"
+        if names := [name for name in kinds if kinds[name] == kind]:
+            yield f"{plural} ({len(names)}): {quoted(names)}"
     if embedded := [
         f"{c.name} ({len(c.values):,})" for c in encoder.columns if isinstance(c, Category) and c.embedding
     ]:
-        yield f"embedded for their many values: {', '.join(embedded)}"
+        yield f"embedded for their many values: {quoted(embedded)}"
     if holes := [c.name for c in encoder.columns if isinstance(c, Number) and c.indicator]:
-        yield f"missing values filled with the median, and told by a column of their own: {', '.join(holes)}"
-    for kind, why_not in (
-        ("text", "free text, or names of rows"),
-        ("date", "dates"),
-        ("constant", "one value throughout"),
-    ):
-        if names := by_kind.get(kind):
-            yield f"left out, {why_not}: {', '.join(names)}"
+        yield f"missing values filled with the median, and told by a column of their own: {quoted(holes)}"
+    yield from _left_out(kinds)
     if nameless := file.nameless + len(_unnamed(file, columns)):
         yield f"left out, without a name: {nameless} column{'s' * (nameless > 1)}"
     if file.nested:
-        yield f"left out, lists or bytes: {', '.join(file.nested)}"
+        yield f"left out, lists or bytes: {quoted(file.nested)}"
+
+
+def _left_out(kinds: dict[str, Kind]) -> Iterator[str]:
+    reasons = {"text": "free text, or names of rows", "date": "dates", "constant": "one value throughout"}
+    for kind, why in reasons.items():
+        if names := [name for name in kinds if kinds[name] == kind]:
+            yield f"left out, {why}: {quoted(names)}"

@@ -48,6 +48,27 @@ def kind_of(series: pd.Series) -> Kind:
     return "text" if len(counts) > max(FEW, present / 2) or (words > 8 and len(counts) > FEW) else "category"
 
 
+def no_numbers(series: pd.Series) -> pd.Series:
+    """How often each value of a column of numbers occurs that reads as none, and so counts as missing."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(series):
+        return pd.Series(dtype=int)
+    counts = counted(series)
+    return counts[np.isnan(as_numbers(pd.Series(counts.index, dtype=object)))]
+
+
+def has_commas(series: pd.Series) -> bool:
+    """Whether text would be numbers without its commas, which may be those of decimals or stand between thousands."""
+    import pandas as pd
+
+    counts = counted(series)
+    numbers = as_numbers(pd.Series([text.replace(",", "") for text in counts.index], dtype=object))
+    return bool(
+        any("," in text for text in counts.index) and counts[np.isfinite(numbers)].sum() >= MOSTLY * counts.sum()
+    )
+
+
 def task_of(series: pd.Series) -> Literal["classification", "regression"]:
     """What a target asks for: numbers with fractions, or of many different values, are predicted as such.
 
