@@ -104,7 +104,9 @@ def test_a_row_group_larger_than_memory_is_refused(tmp_path, monkeypatch):
         TableFile(path)
 
 
-@pytest.mark.parametrize("content", [b'"a,b,c";d\n1;2\n', b"\n\r\na;d\n1;2\n", b"a;d\r1;2\r"])
+@pytest.mark.parametrize(
+    "content", [b'"a,b,c";d\n1;2\n', b"\n\r\na;d\n1;2\n", b"\xef\xbb\xbf\na;d\n1;2\n", b"a;d\r1;2\r"]
+)
 def test_the_delimiter_is_found_beside_quotes_blank_lines_and_lone_returns(tmp_path, content):
     (tmp_path / "t.csv").write_bytes(content)
     (piece,) = TableFile(tmp_path / "t.csv").pieces()

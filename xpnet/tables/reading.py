@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gzip
 import re
@@ -176,7 +177,8 @@ class _Text:
             return "\t"
         # Arrow's own streams lose the buffer of each read that fails.
         with (gzip.open if self._path.suffix.lower() == ".gz" else open)(self._path, "rb") as stream:
-            start = re.sub(rb'"[^"]*"', b"", stream.read(_LONGEST_HEADER)).lstrip(b"\r\n")
+            start = stream.read(_LONGEST_HEADER).removeprefix(codecs.BOM_UTF8)
+        start = re.sub(rb'"[^"]*"', b"", start).lstrip(b"\r\n")
         line = re.split(rb"[\r\n]", start, maxsplit=1)[0]
         if b"\0" in line:  # as of UTF-16, which would be read as other columns
             raise DataError(
