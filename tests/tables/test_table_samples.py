@@ -347,6 +347,11 @@ def test_a_class_of_one_row_is_told_of_and_trains(tmp_path):
     assert "classes of a single row: 1 of 3" in table.notices
 
 
+def test_names_cannot_command_a_terminal(tmp_path):
+    frame().rename(columns={"house": "\x1b[31mred\n"}).to_csv(tmp_path / "t.csv", index=False)
+    assert loaded(tmp_path / "t.csv").notices[1] == r'numbers (2): "\x1b[31mred\n", age'
+
+
 def test_many_columns_are_not_all_listed(tmp_path):
     many = pd.DataFrame(np.random.default_rng(0).normal(size=(50, 30)), columns=[f"c{i}" for i in range(30)])
     many.assign(income=np.resize(["a", "b"], 50)).to_csv(tmp_path / "t.csv", index=False)

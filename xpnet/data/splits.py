@@ -51,7 +51,8 @@ def split_rows(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The rows for training, validation and test, each in ascending order.
 
-    Classes of fewer rows than there are parts train with all of them; the others keep their proportions.
+    Classes of fewer rows than there are parts train with all of them, and the others keep their proportions; where they
+    are most of the rows, no class is looked at.
 
     Args:
         split: The parts.
@@ -69,6 +70,8 @@ def split_rows(
     rest, rare = rows, rows[:0]
     if order is None and groups is None:
         rest, rare = _without_rare(y, rows, 3 if split.test else 2)
+    if len(rare) > len(rest):
+        return split_rows(split, y=None, rng=rng, rows=rows)
     taken: list[np.ndarray] = []
     for part, what in parts:
         if part == 0:
@@ -77,7 +80,7 @@ def split_rows(
         rest, drawn = _part(part, rest, y, rng, order, groups)
         if len(rest) and len(drawn):
             taken.append(drawn)
-        elif len(rare):  # most classes are so
+        elif len(rare):  # too few of the others
             return split_rows(split, y=None, rng=rng, rows=rows)
         else:
             raise DataError(

@@ -22,7 +22,7 @@ from xpnet.data.arrays import MAPPED_ABOVE
 from xpnet.data.checks import Label, Targets, encode_targets
 from xpnet.data.dataset import Dataset
 from xpnet.data.splits import Split, split_rows
-from xpnet.errors import DataError, XpnetError
+from xpnet.errors import DataError, XpnetError, printable
 from xpnet.tables.encoder import LARGEST, Category, Encoder, Number, as_numbers, as_text, spelling
 from xpnet.tables.kinds import Kind, as_dates, has_commas, kind_of, no_numbers, task_of
 from xpnet.tables.learning import Scaling, learn
@@ -136,7 +136,7 @@ def load(
         test,
         encoder,
         kinds,
-        [*_notices(main, columns, known, kinds, encoder), *oddities],
+        [printable(line) for line in (*_notices(main, columns, known, kinds, encoder), *oddities)],
         files,
     )
 
