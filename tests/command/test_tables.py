@@ -291,7 +291,26 @@ def test_the_target_has_to_be_there_to_measure(model, use):
     people(20).assign(income="middle").to_csv("new.csv", index=False)
     status, _, err = use(evaluate, model, "--data", "new.csv")
     assert status == 2
-    assert "'middle'" in err
+    assert "holds 'middle', expected one of high, low, in row 1 below the names: mend it" in err
+
+
+def test_neither_capitals_nor_an_index_of_pandas_make_another_model(csv, quiet_json, use):
+    options = ("--target", "income", *QUICK, "--epochs", 2)
+    plain = quiet_json("--data", csv, *options, "--out", "plain").folder
+    people().set_index(pd.Index(np.arange(N)[::-1])).to_csv("PEOPLE.CSV")
+    people(100, seed=1).set_index(pd.Index(np.arange(100)[::-1])).to_csv("OTHERS.TSV", sep="\t")
+    indexed = quiet_json("--data", "PEOPLE.CSV", *options, "--out", "indexed").folder
+    for folder, data in (
+        (plain, "others.csv"),
+        (plain, "OTHERS.TSV"),
+        (indexed, "others.csv"),
+        (indexed, "OTHERS.TSV"),
+    ):
+        status, out, _ = use(predict, folder, "--data", data, "--out", "-")
+        assert status == 0
+        if data == "others.csv" and folder == plain:
+            expected = out
+        assert out == expected
 
 
 def test_people_of_adult(data_folder, quiet_json, use):
