@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import dataclasses
 import pprint
-import textwrap
 from functools import cache
 from typing import Any
 
@@ -106,7 +105,8 @@ def _literal(value: Any) -> str:
 def _array(array: np.ndarray) -> str:
     """An expression for the array."""
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    text = "\n".join(textwrap.wrap(base64.b64encode(little.tobytes()).decode(), _WIDTH))
+    text = base64.b64encode(little.tobytes()).decode()
+    text = "\n".join(text[start : start + _WIDTH] for start in range(0, len(text), _WIDTH))
     return f'_array("{little.dtype.str}", {little.shape}, """\n{text}\n""")'
 
 

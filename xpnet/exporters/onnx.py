@@ -99,14 +99,15 @@ class _Graph:
         self.outputs: list[Any] = []
         self.nodes: list[Any] = []
         self.constants: list[Any] = []
-        self._taken = set(taken)
+        self._taken = dict.fromkeys(taken, 0)
 
     def fresh(self, name: str) -> str:
         """The name, or one like it that is not taken."""
-        free, i = name, 1
+        free = name
         while free in self._taken:
-            free, i = f"{name}_{i}", i + 1
-        self._taken.add(free)
+            self._taken[name] = self._taken.get(name, 0) + 1
+            free = f"{name}_{self._taken[name]}"
+        self._taken[free] = 0
         return free
 
     def input(self, name: str, dtype: Any, width: int) -> str:

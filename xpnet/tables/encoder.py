@@ -287,8 +287,9 @@ def counted(series: pd.Series) -> pd.Series:
     if not isinstance(series.dtype, pd.CategoricalDtype):
         return as_text(series).value_counts()
     codes = series.cat.codes.to_numpy()
-    counts = pd.Series(np.bincount(codes[codes >= 0], minlength=len(series.cat.categories)), name="count")
-    counts = counts.groupby(as_text(pd.Series(series.cat.categories)).to_numpy()).sum()  # " a" and "a" are one
+    places, different = pd.factorize(as_text(pd.Series(series.cat.categories)).to_numpy(), sort=True)
+    places = np.append(places, -1)[codes]  # " a" and "a" are one; -1 is what is missing
+    counts = pd.Series(np.bincount(places[places >= 0], minlength=len(different)), different, name="count")
     return counts[counts > 0].sort_values(ascending=False, kind="stable")
 
 

@@ -52,7 +52,7 @@ def no_numbers(series: pd.Series) -> pd.Series:
     """How often each value of a column of numbers occurs that reads as none, and so counts as missing."""
     import pandas as pd
 
-    if pd.api.types.is_numeric_dtype(series):
+    if not (np.isnan(as_numbers(series)) & series.notna().to_numpy()).any():
         return pd.Series(dtype=int)
     counts = counted(series)
     return counts[np.isnan(as_numbers(pd.Series(counts.index, dtype=object)))]
