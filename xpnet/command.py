@@ -31,7 +31,7 @@ def perform(app: Callable[..., Any], arguments: Sequence[str] | None, *, interru
             tell(str(error))
             return OUT_OF_MEMORY
         except (CycloptsError, XpnetError) as error:
-            tell(printable(" ".join(str(error).split())))
+            tell(" ".join(str(error).split()))
             return BAD_INPUT
         except KeyboardInterrupt:
             tell(interrupted)
@@ -47,5 +47,5 @@ def perform(app: Callable[..., Any], arguments: Sequence[str] | None, *, interru
 
 
 def tell(sentence: str) -> None:
-    """The sentence on standard error."""
-    print("xpnet:", sentence, file=sys.stderr)
+    """The sentence on standard error; names in it, which may come from a file, cannot command the terminal."""
+    print("xpnet:", printable(sentence), file=sys.stderr)

@@ -342,7 +342,7 @@ def all_readers(*, thorough: bool) -> dict[str, Reader]:
         Reader("parquet", tables, _parquet_seeds, (), _read_table, lambda raw: "t.parquet", _one_thread, _values),
         Reader(
             "toml",
-            ("xpnet/config.py",),
+            ("xpnet/config.py", "xpnet/settings.py"),
             _settings_seeds,
             (mutations.toml_line(tuple(_TYPES)),) * 3,
             read_settings,

@@ -167,8 +167,10 @@ def _rows(
         if name not in file.names:
             raise DataError(f'keep: got "{name}", expected columns of {file.path.name}: {quoted(file.names)}')
     lacking = _check_columns(encoder, file, fill_missing=fill_missing, tell=tell)
-    wanted = [name for name in file.names if name in {*encoder.names, *keep}]
-    numbers = [name for name in encoder.numbers if name in wanted and name not in keep]
+    used = {*encoder.names, *keep}
+    wanted = [name for name in file.names if name in used]
+    as_they_are = {*lacking, *keep}
+    numbers = [name for name in encoder.numbers if name not in as_they_are]
     rows, unread, kept = 0, Unread(), Kept(file, keep)
     for frame, last in _with_last(file.pieces(wanted, numbers=numbers)):
         rows += len(frame)
@@ -192,7 +194,8 @@ def _labelled_rows(
     numbers = [name for name in encoder.numbers if name not in lacking]
     unlabelled_rows, unread = 0, Unread()
     for frame, last in _with_last(file.pieces(wanted, numbers=numbers)):
-        values, present = present_targets(frame[encoder.target], network.task or "", network.classes)
+        target, table = frame[encoder.target], file.path.name
+        values, present = present_targets(target, network.task or "", network.classes, table=table)
         unlabelled_rows += int((~present).sum())
         if present.any():
             what = f'{file.path.name}: "{encoder.target}"'
