@@ -99,8 +99,8 @@ def test_many_columns_do_not_make_a_long_sentence(use, empty_folder):
 def test_a_column_without_a_number_is_refused_before_anything_is_written(model, use, monkeypatch, command, piece):
     monkeypatch.setattr("xpnet.tables.reading.PIECE", piece)
     monkeypatch.setattr("xpnet.inference.unread.ENOUGH", 2)
-    rows = ["1,5;Ulm;1;low", ";Bonn;2;high", "2,7;Bonn;2;high"]
-    data = write("\n".join(["age;town;code;income", *rows, ""]))
+    rows = ['"1,5",Ulm,1,low', ",Bonn,2,high", '"2,7",Bonn,2,high']
+    data = write("\n".join(["age,town,code,income", *rows, ""]))
     options = ("--out", "-") if command is predict else ()
     status, out, err = use(command, model, "--data", data, *options)
     assert status == 2
