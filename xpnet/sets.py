@@ -12,7 +12,8 @@ from xpnet.data.samples import Samples
 from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError, XpnetError, whole
 from xpnet.tables import dataset as tables
-from xpnet.tables.dataset import Columns, Table
+from xpnet.tables.columns import Columns
+from xpnet.tables.dataset import Table
 from xpnet.tables.reading import TableFile, is_table, quoted
 
 

@@ -9,7 +9,9 @@ import pytest
 import xpnet
 from xpnet.data.splits import Split
 from xpnet.tables import dataset, reading
-from xpnet.tables.dataset import Columns, load, present_targets
+from xpnet.tables.columns import Columns
+from xpnet.tables.dataset import load
+from xpnet.tables.targets import present_targets
 
 N = 400
 

@@ -17,9 +17,9 @@ from xpnet.inference import images
 from xpnet.inference.kept import Kept
 from xpnet.inference.unread import Unread
 from xpnet.network import MLP
-from xpnet.tables.dataset import present_targets
 from xpnet.tables.encoder import Encoder
 from xpnet.tables.reading import TableFile, is_table, no_rows, quoted
+from xpnet.tables.targets import present_targets
 
 if TYPE_CHECKING:
     import pandas as pd

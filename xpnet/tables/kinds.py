@@ -20,6 +20,9 @@ MOSTLY = 0.95
 FEW = 20
 """Different whole numbers up to which a target is classes; different texts up to which a column is no free text."""
 
+WITHOUT_COMMAS = "write 1234.5 in place of 1,234.5 or 1234,5"
+"""What to do about commas in numbers."""
+
 _LOOKED_AT = 1000
 """Different values that are tried as dates."""
 

@@ -249,6 +249,16 @@ def _frame(piece: Any, first: int) -> pd.DataFrame:
     return frame.set_axis(range(first, first + len(frame)))
 
 
+def joined(parts: Sequence[pd.Series]) -> pd.Series:
+    """One after the other; categories stay categories."""
+    import pandas as pd
+    from pandas.api.types import union_categoricals
+
+    if all(isinstance(part.dtype, pd.CategoricalDtype) for part in parts):
+        return pd.Series(union_categoricals(parts), name=parts[0].name)
+    return pd.concat(parts, ignore_index=True)
+
+
 @contextlib.contextmanager
 def _reading(path: Path) -> Iterator[None]:
     """What goes wrong in reading a table, in a sentence."""
