@@ -110,15 +110,15 @@ def main() -> int:
     options = parser.parse_args()
     path = options.baseline or HERE / "baselines" / f"{model()}.json"
     known = json.loads(path.read_text()) if path.exists() else {}
+    if not known and not options.update:
+        print(f"There is no baseline for this processor ({model()}), so nothing is measured; --update writes one.")
+        return 0
     measured = largest(options.pytest) if options.update else least(options.pytest, known)
     show(measured, known)
     if options.update:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({name: round(ratio, 4) for name, ratio in measured.items()}, indent=1) + "\n")
         print(f"wrote {path}")
-        return 0
-    if not known:
-        print(f"There is no baseline for this processor ({model()}); --update writes one.")
         return 0
     bad = slower(measured, known)
     print(
