@@ -514,15 +514,17 @@ OTHER_SETTINGS = {
     "val_size": "0.25",
     "warmup": "1.23",
 }
-"""Another value of each setting than any case has that they are tried on."""
+"""Another value of each setting than cases have, but for those that a case is told."""
 
 
 def other_settings(trial: Trial) -> None:
     """Settings that are not those of the run are refused by name; how it is written and shown may change."""
     trial.break_off()
-    names = trial.rng.sample(sorted(OTHER_SETTINGS), 6)
+    others = {name: f"--{name.replace('_', '-')} {value}" for name, value in OTHER_SETTINGS.items()}
+    names = trial.rng.sample(sorted(name for name in others if others[name] not in trial.case.options), 6)
+    names.sort(key=lambda name: name != "epochs")  # too few of them are refused by a sentence of their own
     for those in (*([name] for name in names[:4]), names[4:]):
-        options = [part for name in those for part in (f"--{name.replace('_', '-')}", *OTHER_SETTINGS[name].split())]
+        options = [part for name in those for part in others[name].split()]
         before = trial.snapshot()
         ended = trial.end(trial.launch("--resume", str(trial.folder), "--quiet", *options))
         trial.check(ended.status == BAD_INPUT, f"with other settings, it ended with status {ended.status}", ended)
