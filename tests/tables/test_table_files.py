@@ -104,6 +104,18 @@ def test_a_row_group_larger_than_memory_is_refused(tmp_path, monkeypatch):
         TableFile(path)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string()])
+def test_text_that_parquet_holds_once_is_in_memory_once(tmp_path, kind):
+    """Else a file of few bytes takes half a gigabyte."""
+    text = pa.DictionaryArray.from_arrays(np.zeros(50_000, np.int32), pa.array(["a" * 10_000], kind))
+    parquet.write_table(pa.table({"a.b": text, "n": np.arange(50_000)}), tmp_path / "t.parquet", store_schema=False)
+    before = pa.total_allocated_bytes()
+    for piece in TableFile(tmp_path / "t.parquet").pieces():
+        assert piece["a.b"].dtype == "category"
+        assert pa.total_allocated_bytes() - before < 10_000_000
+        assert as_text(piece["a.b"]).unique().tolist() == ["a" * 10_000]
+
+
 @pytest.mark.parametrize(
     "content", [b'"a,b,c";d\n1;2\n', b"\n\r\na;d\n1;2\n", b"\xef\xbb\xbf\na;d\n1;2\n", b"a;d\r1;2\r"]
 )

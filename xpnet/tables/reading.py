@@ -210,9 +210,12 @@ class _Parquet:
     def __init__(self, path: Path) -> None:
         from pyarrow import parquet
 
-        self._file = parquet.ParquetFile(path)
-        for i in range(self._file.metadata.num_row_groups):
-            refuse_too_large(path, self._file.metadata.row_group(i).total_byte_size)
+        metadata = parquet.read_metadata(path)
+        for i in range(metadata.num_row_groups):
+            refuse_too_large(path, metadata.row_group(i).total_byte_size)
+        text = [field.name for field in metadata.schema.to_arrow_schema() if _is_text(field.type)]
+        # once for all rows that hold it: else a few bytes of a file unfold into gigabytes
+        self._file = parquet.ParquetFile(path, metadata=metadata, read_dictionary=text)
 
     def names(self) -> tuple[list[str], list[str]]:
         import pyarrow as pa
@@ -225,6 +228,12 @@ class _Parquet:
         """Columns have their types here."""
         for batch in self._file.iter_batches(PIECE_ROWS, columns=columns):
             yield batch.select(columns)
+
+
+def _is_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return bool(types.is_string(kind) or types.is_large_string(kind))
 
 
 def _is_binary(kind: Any) -> bool:
