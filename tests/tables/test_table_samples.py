@@ -289,6 +289,21 @@ def test_targets_that_cannot_be_learnt(tmp_path, rent, sentence):
         loaded(tmp_path / "t.csv", target="rent", task="regression")
 
 
+def test_rows_and_labels_that_memory_has_no_room_for_are_refused(path, tmp_path, monkeypatch):
+    """Packed, both may be in a file of few bytes."""
+    monkeypatch.setenv("XPNET_MAX_BYTES", str(64 * N))
+    assert len(loaded(path).train) == N
+    monkeypatch.setenv("XPNET_MAX_BYTES", str(64 * N - 1))
+    with pytest.raises(xpnet.DataError, match=rf"has rows that take {64 * N} bytes but at most {64 * N - 1} are read"):
+        loaded(path)
+    rows = frame()
+    rows.loc[7, "income"] = "x" * 1000
+    rows.to_csv(tmp_path / "long.csv", index=False)
+    monkeypatch.setenv("XPNET_MAX_BYTES", "1000000")
+    with pytest.raises(xpnet.DataError, match=r"has labels that take 1600000 bytes .*XPNET_MAX_BYTES"):
+        loaded(tmp_path / "long.csv")
+
+
 def test_targets_that_float32_cannot_tell_apart_are_told_of(tmp_path):
     frame().assign(rent=1e9 + np.arange(N) / N).to_csv(tmp_path / "t.csv", index=False)
     assert "add --dtype float64" in loaded(tmp_path / "t.csv", target="rent").notices[1]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.data.checks import Label, Targets, encode_targets
+from xpnet.data.reading import refuse_too_large
 from xpnet.errors import DataError
 from xpnet.tables.columns import Columns
 from xpnet.tables.encoder import LARGEST, as_numbers, as_text, spelling
@@ -17,6 +18,10 @@ from xpnet.tables.reading import TableFile, joined, no_rows
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+BYTES_A_ROW = 64
+"""Of memory, what a row's target takes while it is read, and its place in the order and in the sets."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +50,12 @@ def read_targets(
     """The targets, and what the split goes by: one pass over these columns alone."""
     roles = {"target": columns.target, "time": columns.time, "group": columns.group}
     named = {role: name for role, name in roles.items() if name is not None}
-    pieces = list(file.pieces(sorted(set(named.values()))))
-    if not sum(map(len, pieces)):
+    pieces, rows = [], 0
+    for piece in file.pieces(sorted(set(named.values()))):
+        pieces.append(piece)
+        rows += len(piece)
+        refuse_too_large(file.path, BYTES_A_ROW * rows, what="has rows that take")
+    if not rows:
         raise no_rows(file.path)
     whole = {role: joined([piece[name] for piece in pieces]) for role, name in named.items()}
     task = columns.task or (task_of(whole["target"]) if known is None else known.task)
@@ -98,18 +107,19 @@ def present_targets(
         refuse(np.abs(numbers) > LARGEST, f"expected numbers up to {LARGEST:g}", "give it in another unit")
         return numbers[present], present
     if classes is None:
-        return _labels(text[present].to_numpy(object)), present
+        return _labels(text[present].to_numpy(object), table), present
     known = {spelling(label): label for label in classes}
     shown = ", ".join(f"{label!s:.40}" for label in classes[:12]) + ", ..." * (len(classes) > 12)
     refuse(present & ~text.isin(known).to_numpy(), f"expected one of {shown}", "mend it, or leave out its row")
     return np.array(text[present].map(known).tolist()), present
 
 
-def _labels(text: np.ndarray) -> np.ndarray:
-    """Labels as whole numbers where all are, else as text."""
+def _labels(text: np.ndarray, table: str) -> np.ndarray:
+    """Labels as whole numbers where all are, else as text, of which NumPy gives each as much room as the longest."""
     import pandas as pd
 
     places, different = pd.factorize(text)
+    refuse_too_large(table, 4 * len(places) * max(map(len, different), default=0), what="has labels that take")
     try:
         numbers = np.array([int(label) for label in different], np.int64)
     except (ValueError, OverflowError):
