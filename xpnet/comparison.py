@@ -108,11 +108,11 @@ def compare(patterns: Sequence[str], *, sort: str | None = None, tell: Callable[
         XpnetError: There is no run, or no such number.
     """
     folders, others = _folders(patterns)
+    if not folders:
+        raise XpnetError(f"runs: got {' '.join(patterns)[:200]}, expected folders of runs, such as runs/*; name some.")
     if others:
         names = ", ".join(map(str, others[:5])) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
         tell(f"left out, being no folders of runs: {names}.")
-    if not folders:
-        raise XpnetError(f"runs: got {' '.join(patterns)[:200]}, expected folders of runs, such as runs/*; name some.")
     runs = [_read(path, name, tell) for path, name in zip(folders, _names(folders), strict=True)]
     results = [name for name in RESULTS if any(name in run.results for run in runs)]
     if not results:

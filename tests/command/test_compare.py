@@ -233,16 +233,17 @@ def test_regression_beside_classes(runs, compared):
         (["runs", "--out", "c.pdf"], "c.pdf|.html|.png"),
         (["runs", "--out", "there.html"], "there.html|--overwrite"),
         (["runs", "--out", "nowhere/c.html"], "no folder nowhere"),
-        (["runs/hopeless"], "come to any result"),
+        (["others/hopeless"], "come to any result"),
     ],
 )
 def test_what_cannot_be_done_is_refused(runs, compare, arguments, words):
     (runs / "../empty").mkdir()
-    (runs / "hopeless/checkpoints").mkdir(parents=True)
+    (runs / "../others/hopeless/checkpoints").mkdir(parents=True)
     (runs / "../there.html").write_text("mine")
     status, out, err = compare(*arguments)
     assert (status, out) == (2, "")
-    last = err.splitlines()[-1]
+    *files, last = err.splitlines()
+    assert bool(files) == (arguments == ["others/hopeless"])  # what its files lack is told first
     for word in words.split("|"):
         assert word in last
     assert Path("there.html").read_text() == "mine"
