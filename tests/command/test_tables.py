@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import mean_absolute_error, precision_recall_fscore_support, r2_score, roc_auc_score
 
 import xpnet
 from xpnet import evaluate, predict
@@ -71,7 +71,9 @@ def test_targets_of_a_regression_keep_their_unit(csv, quiet_json, use):
     predicted = xpnet.load(ended.folder / "model.safetensors").predict(others)
     kept = others.rent.notna()
     assert np.sqrt(np.mean((predicted - others.rent)[kept] ** 2)) == pytest.approx(scores["rmse"], rel=1e-6)
+    assert scores["mae"] == pytest.approx(mean_absolute_error(others.rent[kept], predicted[kept]), rel=1e-6)
     assert scores["r2"] > 0.5
+    assert scores["r2"] == pytest.approx(r2_score(others.rent[kept], predicted[kept]), rel=1e-6)
     assert 1e4 < predicted.mean() < 1.1e4
 
 
@@ -89,6 +91,14 @@ def test_measures_are_those_of_scikit_learn(model, use):
     truth = (others.income == "low").to_numpy().astype(int)
     assert scores["loss"] == pytest.approx(-np.log(p[np.arange(100), truth]).mean(), rel=1e-5)
     assert [row["class"] for row in scores["classes"]] == ["high", "low"]
+    measured = precision_recall_fscore_support(others.income, network.predict(others), labels=["high", "low"])
+    for name, values in zip(("precision", "recall", "f1", "samples"), measured, strict=True):
+        assert [row[name] for row in scores["classes"]] == pytest.approx(values), name
+    sure, right = p.max(axis=1), p.argmax(axis=1) == truth
+    bins = [np.ceil(15 * sure) == number for number in range(1, 16)]
+    gaps = [abs(sure[inside].mean() - right[inside].mean()) * inside.mean() for inside in bins if inside.any()]
+    assert sum(gaps) > 0.001
+    assert scores["calibration_error"] == pytest.approx(sum(gaps), rel=1e-5)
     status, out, _ = use(evaluate, model, "--data", "others.csv")
     assert status == 0
     for word in ("calibration error", "precision", "true \\ predicted"):
@@ -325,3 +335,19 @@ def test_people_of_adult(data_folder, quiet_json, use):
     scores = json.loads(use(evaluate, ended.folder, "--data", "adult-test.csv", "--json")[1])
     assert scores["accuracy"] == pytest.approx(ended.result["test_accuracy"], abs=1e-9)
     assert scores["auc"] > 0.9
+
+
+def test_labels_and_several_classes_are_measured_each_against_the_rest(quiet_json, use):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 4))
+    for y in (x[:, :3].argmax(axis=1), (x[:, :3] > 0.5).astype(int)):
+        np.savez("own.npz", X=x, y=y)
+        folder = quiet_json("--data", "own.npz", "--epochs", 2, "--no-plot", "--overwrite", "--out", "own").folder
+        p = xpnet.load(folder / "model.safetensors").predict_proba(x)
+        scores = json.loads(use(evaluate, folder, "--data", "own.npz", "--json")[1])
+        truth = y if y.ndim == 2 else np.eye(3)[y]
+        areas = [roc_auc_score(truth[:, i], p[:, i]) for i in range(3)]
+        assert scores["auc"] == pytest.approx(np.mean(areas))
+        said = p > 0.5 if y.ndim == 2 else p == p.max(axis=1, keepdims=True)
+        recalls = [said[truth[:, i] == 1, i].mean() for i in range(3)]
+        assert [row["recall"] for row in scores["classes"]] == pytest.approx(recalls)
