@@ -116,6 +116,14 @@ def test_text_that_parquet_holds_once_is_in_memory_once(tmp_path, kind):
         assert as_text(piece["a.b"]).unique().tolist() == ["a" * 10_000]
 
 
+def test_of_many_columns_few_rows_are_in_memory_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(reading, "PIECE_CELLS", 1000)
+    pd.DataFrame(np.ones((300, 20))).add_prefix("c").to_parquet(tmp_path / "t.parquet")
+    file = TableFile(tmp_path / "t.parquet")
+    assert [len(piece) for piece in file.pieces()] == [50] * 6
+    assert [len(piece) for piece in file.pieces(["c3", "c7"])] == [300]
+
+
 @pytest.mark.parametrize(
     "content", [b'"a,b,c";d\n1;2\n', b"\n\r\na;d\n1;2\n", b"\xef\xbb\xbf\na;d\n1;2\n", b"a;d\r1;2\r"]
 )

@@ -289,13 +289,19 @@ def test_targets_that_cannot_be_learnt(tmp_path, rent, sentence):
         loaded(tmp_path / "t.csv", target="rent", task="regression")
 
 
-def test_rows_and_labels_that_memory_has_no_room_for_are_refused(path, tmp_path, monkeypatch):
-    """Packed, both may be in a file of few bytes."""
+def test_rows_labels_and_columns_that_memory_has_no_room_for_are_refused(path, tmp_path, monkeypatch):
+    """Packed, all of them may be in a file of few bytes."""
     monkeypatch.setenv("XPNET_MAX_BYTES", str(64 * N))
     assert len(loaded(path).train) == N
     monkeypatch.setenv("XPNET_MAX_BYTES", str(64 * N - 1))
     with pytest.raises(xpnet.DataError, match=rf"has rows that take {64 * N} bytes but at most {64 * N - 1} are read"):
         loaded(path)
+    with monkeypatch.context() as patched:
+        patched.setattr(dataset, "PROBED", 50)
+        patched.setattr("xpnet.tables.targets.BYTES_A_ROW", 1)
+        patched.setenv("XPNET_MAX_BYTES", str(8 * N * 6 - 1))
+        with pytest.raises(xpnet.DataError, match=f"has columns to learn from that take {8 * N * 6} bytes"):
+            loaded(path)
     rows = frame()
     rows.loc[7, "income"] = "x" * 1000
     rows.to_csv(tmp_path / "long.csv", index=False)

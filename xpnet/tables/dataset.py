@@ -20,6 +20,7 @@ import numpy as np
 from xpnet.data.arrays import MAPPED_ABOVE
 from xpnet.data.checks import Targets
 from xpnet.data.dataset import Dataset
+from xpnet.data.reading import refuse_too_large
 from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError, XpnetError, printable
 from xpnet.tables.columns import Columns, refuse_unknown, unnamed
@@ -170,6 +171,7 @@ def _rows_to_learn_from(file: TableFile, columns: Columns, train: np.ndarray, rn
     if len(train) <= PROBED:
         return first
     drawn = train if len(train) <= LEARNT_FROM else np.sort(rng.choice(train, LEARNT_FROM, replace=False))
+    refuse_too_large(file.path, 8 * len(drawn) * len(names), what="has columns to learn from that take")
     numbers = [name for name in names if _kind(name, first[name], columns) == "number"]
     return _rows(file, names, drawn, numbers=numbers)
 

@@ -26,8 +26,8 @@ SUFFIXES = (".csv", ".tsv", ".parquet")
 PIECE = 2**22
 """Bytes of text that are read at a time; a row is shorter."""
 
-PIECE_ROWS = 2**16
-"""The same for Parquet, in rows."""
+PIECE_ROWS, PIECE_CELLS = 2**16, 2**22
+"""The same for Parquet, in rows, and of many columns in cells: a few bytes of the file may stand for very many."""
 
 _DELIMITERS = ",;\t|"
 _LONGEST_HEADER = 2**20
@@ -226,7 +226,8 @@ class _Parquet:
 
     def pieces(self, columns: list[str], numbers: Sequence[str] = ()) -> Iterator[Any]:
         """Columns have their types here."""
-        for batch in self._file.iter_batches(PIECE_ROWS, columns=columns):
+        rows = min(PIECE_ROWS, max(1, PIECE_CELLS // max(1, len(columns))))
+        for batch in self._file.iter_batches(rows, columns=columns):
             yield batch.select(columns)
 
 
