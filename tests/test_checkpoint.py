@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import re
+import threading
 from dataclasses import fields
 from types import SimpleNamespace
 
@@ -381,6 +382,31 @@ class Joined(xpnet.Callback):
 
     def on_safe_point(self, trainer):
         self.checkpoints.finish()
+
+
+def test_training_goes_on_while_one_is_written(tmp_path, monkeypatch):
+    written = threading.Event()
+
+    def slow(path, snapshot):
+        if not written.wait(10):
+            raise OSError(errno.EIO, "training waited for it")
+        return snapshots.write(path, snapshot)
+
+    class Watch(xpnet.Callback):
+        def on_chunk(self, trainer):
+            if trainer.step >= 40:
+                written.set()
+
+    monkeypatch.setattr(checkpoint, "write", slow)
+    training = make(epochs=6)
+    training.trainer.callbacks = [
+        Checkpoints(training, tmp_path / "c", every=Every.of(1), keep=10, tell=print),
+        Watch(),
+    ]
+    training.trainer.run(training)
+    steps = [int(path.stem.removeprefix("step-")) for path in checkpoint.in_folder(tmp_path / "c")]
+    assert {10, 60} <= set(steps)
+    assert not {20, 30} & set(steps)  # due while the first was being written
 
 
 @pytest.mark.parametrize(
