@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -153,3 +155,25 @@ def test_ctrl_c_while_the_final_weights_are_put_back_waits_for_them(monkeypatch)
     assert training.history.stopped == "done"
     for kept, array in zip(training.keeper.arrays["best"], network.state, strict=True):
         np.testing.assert_array_equal(kept, array)
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("train", []),
+        ("evaluate", ["m", "--data", "d"]),
+        ("predict", ["m", "--data", "d", "--out", "p.csv"]),
+        ("compare", []),
+        ("tune", []),
+        ("export", ["m", "--to", "numpy"]),
+    ],
+)
+def test_every_command_tells_of_ctrl_c(command, arguments, monkeypatch, capsys):
+    def press(*_, **__):
+        raise KeyboardInterrupt
+
+    module = importlib.import_module(f"xpnet.{command}")
+    first = {"train": "lay_over", "tune": "lay_over", "compare": "comparison"}.get(command, "model_file")
+    monkeypatch.setattr(module, first, SimpleNamespace(compare=press) if command == "compare" else press)
+    assert module.main(arguments) == 130
+    assert capsys.readouterr().err.startswith("xpnet: Interrupted")

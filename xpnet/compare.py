@@ -26,7 +26,9 @@ PLOTS = {".html": lambda compared: side_by_side.page(compared).encode(), ".png":
 app = App(
     name="python -m xpnet.compare",
     help="Runs side by side: the settings in which they differ, what came of each, and how fast it was.",
+    help_epilogue="Exit status: 0 done, 2 bad input, 130 interrupted.",
     version_flags=[],
+    suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
 

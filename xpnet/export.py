@@ -16,7 +16,9 @@ from xpnet.folder import model_file
 app = App(
     name="python -m xpnet.export",
     help="Write a model in the form of another program, once that has been seen to predict the same.",
+    help_epilogue="Exit status: 0 done, 2 bad input, 130 interrupted.",
     version_flags=[],
+    suppress_keyboard_interrupt=False,
     result_action="return_value",
 )
 
@@ -29,11 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 @app.default
 def _export(
     model: Path,
+    /,
     *,
     to: Literal["onnx", "sklearn", "torch-safetensors", "numpy"],
     out: Path | None = None,
-    overwrite: Annotated[bool, Parameter(negative="")] = False,
-    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")] = (),
+    overwrite: Annotated[bool, Parameter(negative="", show_default=False)] = False,
+    data: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="", show_default=False)] = (),
 ) -> None:
     """Export a model.
 
