@@ -48,7 +48,8 @@ class Result:
         metric: "accuracy" or "mse".
         epochs, steps: Done, the last epoch perhaps in part.
         initial_loss: Of the first batch before its step, with the penalty.
-        scores: {"train": {"loss": ..., "accuracy": ...}, "val": ..., "test": ...}, None for a set that there is not.
+        scores: {"train": {"loss": ..., "accuracy": ...}, "val": ..., "test": ...}, None for a set that there is not,
+            and for the training set where the training was broken off.
         seconds: Of training steps alone.
         samples_per_second: Trained.
         stopped: Why training ended.
@@ -208,14 +209,16 @@ def check_gradients(task: Task) -> list[gradcheck.Agreement]:
 
 
 def _scores(task: Task) -> dict[str, dict[str, float] | None]:
-    """Plain loss and metric on every set; the training loss with the penalty."""
-    trained = task.trainer.measure(task.train)
-    trained["loss"] += task.trainer.penalty()
-    others = {"val": task.validation, "test": task.test}
-    return {
-        "train": trained,
-        **{part: None if set_ is None else task.trainer.measure(set_) for part, set_ in others.items()},
-    }
+    """Plain loss and metric on every set; the training loss with the penalty.
+
+    Who has broken the training off waits for its end, so the training set, the largest by far, is not measured then.
+    """
+    hurried = task.trainer.history.stopped in BROKEN_OFF
+    sets = {"train": None if hurried else task.train, "val": task.validation, "test": task.test}
+    scores = {part: None if set_ is None else task.trainer.measure(set_) for part, set_ in sets.items()}
+    if scores["train"] is not None:
+        scores["train"]["loss"] += task.trainer.penalty()
+    return scores
 
 
 def _result(task: Task, own: RunFolder, problem: str | None, scores: dict[str, dict[str, float] | None]) -> Result:

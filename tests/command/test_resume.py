@@ -389,6 +389,8 @@ def test_a_signal_leaves_a_checkpoint_from_which_it_goes_on(command, tmp_path, n
     assert process.returncode == status
     assert re.fullmatch(r"xpnet: \w.* after \d+ of \d+ steps; .* are saved, and --resume broken goes on\.\n", err)
     assert result("broken")["steps"] < 200 * 324
+    assert result("broken")["train_loss"] is None, "who broke it off would wait for that, where the set is large"
+    assert result("broken")["val_loss"] > 0
     assert len(checkpoint.in_folder(tmp_path / "broken" / "checkpoints")) == 1
     assert command("--resume", "broken").status == 0
     assert command(*options, "--out", "whole").status == 0

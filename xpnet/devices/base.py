@@ -19,7 +19,7 @@ class Device:
         twins: By the names of their references.
         chains: Names of references that are chains of elementwise operations, which `fused` makes one kernel of.
         block_rows: Samples that go through a network at a time where no batch size says it.
-        chunk_work: Multiply-adds that are done without a look at signals, about a second's.
+        chunk_work: Multiply-adds that are done without a look at signals, about a quarter of a second's.
         gathered_bytes: Samples that are gathered together, for several steps, up to this size.
         threads: How many a large run is cut for; None where that is not a matter of this device.
     """
@@ -29,7 +29,7 @@ class Device:
     twins: Mapping[str, Callable[..., Any]]
     chains: frozenset[str] = frozenset()
     block_rows = 1024
-    chunk_work = 2**36
+    chunk_work = 2**34
     gathered_bytes = 0
     threads: int | None = None
 
