@@ -1,8 +1,10 @@
-"""MNIST through Trainer.fit: an epoch over its steps alone, and its peak memory: python -m bench.mnist [--threads 2]
+"""MNIST through the trainer: an epoch over its steps alone, its peak memory, and what checkpoints cost.
 
-784-300-100-10 at batch 200, plain SGD, on the real data (from where xpnet looks for them). Memory is what the process
-has at its peak beyond what it has after a training of a small set: what imports and compiled kernels take is not of
-the data. Linux only.
+    python -m bench.mnist [--threads 2]
+
+784-300-100-10 at batch 200, plain SGD (checkpoints: Adam, whose state is larger), on the real data (from where xpnet
+looks for them). Memory is what the process has at its peak beyond what it has after a training of a small set: what
+imports and compiled kernels take is not of the data. Linux only.
 """
 
 from __future__ import annotations
@@ -12,11 +14,13 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 SIZES, BATCH, EPOCHS, ROUNDS = (784, 300, 100, 10), 200, 4, 5
+EPOCHS_WITH_CHECKPOINTS = 8
 RESULTS = Path(__file__).parent / "results" / "cpu-mnist.json"
 
 
@@ -24,7 +28,6 @@ def epoch_over_steps(data: Any) -> dict[str, float]:
     """Seconds of an epoch by fit, seconds of its steps by the program, and the median of their ratios."""
     import numpy as np
 
-    from xpnet.data.samples import Samples
     from xpnet.program import Chunk
 
     def fit_seconds(epochs: int) -> float:
@@ -33,31 +36,72 @@ def epoch_over_steps(data: Any) -> dict[str, float]:
         trainer.fit(data.x, data.y)
         return time.perf_counter() - start
 
-    network_trainer = new_trainer(data, 1)
-    labels = {label: i for i, label in enumerate(np.unique(data.y))}
-    network_trainer.network.task, network_trainer.network.classes = "classification", tuple(labels)
-    training = network_trainer.prepare(Samples.of(data.x, data.y.astype(np.int32)))
-    order = np.random.default_rng(0).permutation(len(data.x))
-    steps = len(order) // BATCH
-    chunk = Chunk(order, training.update.table(np.arange(steps), np.full(steps, 0.1), np.zeros(steps)))
-    training.program.run(chunk)
+    training = new_trainer(data, 1).prepare(encoded(data))
+    rows = np.random.default_rng(0).permutation(len(data.x))
+    orders = [rows[i : i + training.chunk * BATCH] for i in range(0, len(rows), training.chunk * BATCH)]
+    chunks = []
+    for order in orders:
+        count = len(order) // BATCH
+        chunks.append(Chunk(order, training.update.table(np.arange(count), np.full(count, 0.1), np.zeros(count))))
+
+    def steps_seconds(epochs: int) -> float:
+        start = time.perf_counter()
+        for _ in range(epochs):
+            for chunk in chunks:
+                training.program.run(chunk)
+        return time.perf_counter() - start
+
+    steps_seconds(1)
     fits, steps = [], []
     for _ in range(ROUNDS):
         fits.append((fit_seconds(1 + EPOCHS) - fit_seconds(1)) / EPOCHS)
-        start = time.perf_counter()
-        for _ in range(EPOCHS):
-            training.program.run(chunk)
-        steps.append((time.perf_counter() - start) / EPOCHS)
+        steps.append(steps_seconds(EPOCHS) / EPOCHS)
     ratio = statistics.median(f / s for f, s in zip(fits, steps, strict=True))
     return {"epoch_s": statistics.median(fits), "steps_s": statistics.median(steps), "epoch_over_steps": ratio}
 
 
-def new_trainer(data: Any, epochs: int) -> Any:
+def checkpoint_cost() -> dict[str, float]:
+    """Seconds that a training with Adam is longer for each of its checkpoints, one an epoch, and the time between two.
+
+    At their defaults they are at least ten seconds apart.
+    """
+    import xpnet
+    from xpnet.checkpoint import LEAST_SECONDS, Checkpoints, Every
+
+    data = xpnet.data.load("mnist")
+
+    def seconds(folder: Path | None) -> float:
+        trainer = new_trainer(data, EPOCHS_WITH_CHECKPOINTS, optimizer="adam")
+        training = trainer.prepare(encoded(data))
+        if folder is not None:
+            trainer.callbacks.append(Checkpoints(training, folder, every=Every(1, 0.0)))
+        start = time.perf_counter()
+        trainer.run(training)
+        return time.perf_counter() - start
+
+    seconds(None)
+    costs = []
+    for _ in range(ROUNDS):
+        with tempfile.TemporaryDirectory() as folder:
+            costs.append((seconds(Path(folder)) - seconds(None)) / EPOCHS_WITH_CHECKPOINTS)
+    cost = statistics.median(costs)
+    return {"checkpoint_s": cost, "checkpoint_share": cost / LEAST_SECONDS}
+
+
+def new_trainer(data: Any, epochs: int, *, optimizer: str = "sgd") -> Any:
     import xpnet
 
     network = xpnet.MLP(SIZES)
     network.transform = xpnet.data.InputTransform(scale=data.scale)
-    return xpnet.Trainer(network, optimizer="sgd", batch_size=BATCH, epochs=epochs)
+    network.task, network.classes = data.task, data.classes
+    return xpnet.Trainer(network, optimizer=optimizer, batch_size=BATCH, epochs=epochs)
+
+
+def encoded(data: Any) -> Any:
+    """The training set as samples."""
+    from xpnet.data.samples import Samples
+
+    return Samples.of(data.x, data.y)
 
 
 def peak_memory() -> dict[str, float]:
@@ -102,6 +146,7 @@ def main() -> int:
     facts: dict[str, Any] = {"machine": f"{processor()}, {options.threads} threads"}
     facts |= peak_memory()
     facts |= epoch_over_steps(xpnet.data.load("mnist"))
+    facts |= checkpoint_cost()
     RESULTS.write_text(json.dumps(facts, indent=1) + "\n")
     print(json.dumps(facts, indent=1))
     return 0

@@ -88,6 +88,13 @@ CASES = [
         "--epochs 30",
     ),
     Case(
+        "table-embeddings-adam",
+        "--data {data}/people.csv --target answer --one-hot 3 --embedding 4 --split 0.7/0.2/0.1 --hidden 30 "
+        "--optimizer adam --dropout 0.1 --no-plot --checkpoint-every 0.05s",
+        "--epochs 4000",
+        fresh=True,  # what reads tables has threads, of which a fork would take none along
+    ),
+    Case(
         "as-it-comes-two-threads",  # checkpoints at their defaults, curves, everything in fresh processes
         "--hidden 100 --optimizer adam --dropout 0.1 --early-stopping 1000",
         "--epochs 300",
@@ -129,10 +136,15 @@ def cases() -> list[Case]:
 
 
 def make_data(folder: Path) -> None:
-    """folder/labels.npz and folder/numbers.npz, the same ones every time."""
+    """folder/labels.npz, folder/numbers.npz and folder/people.csv, the same ones every time."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
     x = rng.normal(size=(600, 12)).astype(np.float32)
     noisy = x @ rng.normal(size=(12, 5)) + rng.normal(scale=2, size=(600, 5))
     np.savez(folder / "labels.npz", X=x, y=(noisy > 1).astype(np.int64))
     np.savez(folder / "numbers.npz", X=x, y=np.tanh(noisy[:, :2]), X_test=x[:50], y_test=np.tanh(noisy[:50, :2]))
+    towns, ages = rng.integers(0, 12, 600), rng.integers(18, 90, 600)
+    rows = [
+        f"{age if age % 7 else ''},town {town},{town % 2 + age // 45}" for age, town in zip(ages, towns, strict=True)
+    ]
+    (folder / "people.csv").write_text("\n".join(["age,town,answer", *rows, ""]))

@@ -20,6 +20,7 @@ import numpy as np
 from xpnet.data.arrays import MAPPED_ABOVE
 from xpnet.data.checks import Targets
 from xpnet.data.dataset import Dataset
+from xpnet.data.reading import max_bytes
 from xpnet.data.reading import refuse_too_large
 from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError, XpnetError, printable
@@ -203,7 +204,8 @@ def _kind(name: str, series: pd.Series, columns: Columns) -> Kind:
 def _encoded(file: TableFile, encoder: Encoder, rows: int) -> np.ndarray:
     """(N, width) float32; in a temporary file where it is large."""
     shape = rows, encoder.width
-    out = np.empty(shape, np.float32) if 4 * math.prod(shape) <= MAPPED_ABOVE else _in_a_file(shape)
+    in_memory = 4 * math.prod(shape) <= min(MAPPED_ABOVE, max_bytes())
+    out = np.empty(shape, np.float32) if in_memory else _in_a_file(shape)
     start = 0
     for piece in file.pieces(encoder.names, numbers=encoder.numbers):
         out[start : start + len(piece)] = encoder(piece)
