@@ -20,8 +20,7 @@ import numpy as np
 from xpnet.data.arrays import MAPPED_ABOVE
 from xpnet.data.checks import Targets
 from xpnet.data.dataset import Dataset
-from xpnet.data.reading import max_bytes
-from xpnet.data.reading import refuse_too_large
+from xpnet.data.reading import max_bytes, refuse_too_large
 from xpnet.data.splits import Split, split_rows
 from xpnet.errors import DataError, XpnetError, printable
 from xpnet.tables.columns import Columns, refuse_unknown, unnamed
