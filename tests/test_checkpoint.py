@@ -190,6 +190,19 @@ def test_a_longer_training_goes_on_from_the_end_of_a_shorter_one(eval_every, sto
     assert_same(ended(other), ended(longer))
 
 
+@pytest.mark.parametrize("targets", ["classes", "weighted", "numbers"])
+def test_more_steps_go_on_within_a_row_with_the_same_sums(targets):
+    settings = {"targets": targets, "dtype": "float64", "chunk": 10}
+    for steps in range(1, 10):
+        longer, shorter, other = (make(**settings, steps=count) for count in (40, steps, 40))
+        collected = Collect(shorter)
+        for training in (longer, shorter):
+            training.trainer.run(training)
+        other.go_on(collected.snapshots[-1])
+        other.trainer.run(other)
+        assert_same(ended(other), ended(longer))
+
+
 class StopInRow(xpnet.Callback):
     """Stops while a row is made, as a signal does that comes while the validation set is evaluated."""
 

@@ -265,9 +265,9 @@ class Training:
         self._position = stretch.end
         self.history.add_steps(outcome.losses / divisors, self.first_penalty if stretch.first == 0 else 0.0)
         self._check_finite(stretch, outcome)
-        sums.loss += float(outcome.losses.sum(dtype=np.float64))
-        sums.hits += float(outcome.hits.sum(dtype=np.float64))
-        sums.weight += float(stretch.weights.sum())
+        sums.loss = _added(sums.loss, outcome.losses)
+        sums.hits = _added(sums.hits, outcome.hits)
+        sums.weight = _added(sums.weight, stretch.weights)
         sums.samples += samples
         self.history.samples += samples
         self._lr, self._penalty = float(stretch.lr[-1]), trainer.penalty_of(outcome.weights_norm)
@@ -335,3 +335,8 @@ class Training:
             "the last good weights are kept: try a learning rate ten times smaller, a bound on the gradient "
             "(clip_norm), or inputs scaled to about 1."
         )
+
+
+def _added(total: float, terms: np.ndarray) -> float:
+    """The total with the terms added one after the other, so that it does not depend on where chunks are cut."""
+    return float(np.append(total, terms).cumsum()[-1])
