@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -63,16 +64,21 @@ class RunFolder:
         self._lock.release()
 
     def clear(self, *, but: str | None = None) -> None:
-        """Remove all that a run writes, and nothing else, but for one file."""
-        for name in FILES:
+        """Remove all that a run writes, and nothing else, but for one file.
+
+        What tells whose run it is goes last: who is killed on the way leaves a run that can be gone on with, or none.
+        """
+        for file in (self.path / TENSORBOARD).glob("events.*"):
+            file.unlink()
+        with contextlib.suppress(OSError):  # it is not there, or holds something else
+            (self.path / TENSORBOARD).rmdir()
+        for name in reversed(FILES):
             if name != but:
                 (self.path / name).unlink(missing_ok=True)
         if self.checkpoints.is_dir():
             for file in self.checkpoints.glob("*.safetensors*"):
                 file.unlink()
             remove_partial(self.checkpoints)
-        for file in (self.path / TENSORBOARD).glob("events.*"):
-            file.unlink()
         remove_partial(self.path)
 
     def write_config(self, config: Config) -> None:

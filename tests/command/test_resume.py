@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -166,6 +167,44 @@ def test_more_epochs_are_not_forgotten_by_a_run_that_is_killed_at_once(command, 
             command("--resume", "whole", "--epochs", 7)
     assert command("--resume", "whole").status == 0
     assert_same("whole", "longer")
+
+
+def killed_at(number, monkeypatch):
+    """From now on the removal of a file or folder with this number kills."""
+    counted = itertools.count()
+
+    def deadly(remove):
+        def removed(path, *arguments, **options):
+            if next(counted) == number:
+                raise KilledError
+            remove(path, *arguments, **options)
+
+        return removed
+
+    monkeypatch.setattr(Path, "unlink", deadly(Path.unlink))
+    monkeypatch.setattr(Path, "rmdir", deadly(Path.rmdir))
+
+
+@pytest.mark.parametrize("without", [[], ["checkpoints", "result.json"]], ids=["finished", "not begun"])
+def test_auto_takes_what_is_left_where_a_kill_came_while_room_was_made(command, tmp_path, monkeypatch, without):
+    options = ["--epochs", "1", "--no-plot", "--no-report", "--hidden", "9", "--tensorboard", "--out", "run"]
+    assert command(*options).status == 0
+    for path in [path for name in without for path in tmp_path.glob(f"run/**/{name}")]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    (tmp_path / "run").rename(tmp_path / "before")
+    for number in itertools.count():
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        shutil.copytree(tmp_path / "before", tmp_path / "run")
+        with monkeypatch.context() as patch:
+            killed_at(number, patch)
+            try:
+                assert command(*options, "--overwrite").status == 0
+                break
+            except KilledError:
+                pass
+        assert command(*options, "--resume", "auto").status == 0, number
+        assert (history("run"), model("run")) == (history("before"), model("before"))
+    assert number > 8
 
 
 def test_a_run_that_goes_on_leaves_nothing_that_tells_of_its_end_before(command, whole, tmp_path):
