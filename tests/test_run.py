@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from matplotlib.figure import Figure
 
 import xpnet
 from xpnet import run
 from xpnet.callbacks import History, Row
 from xpnet.config import Config
 from xpnet.folder import FILES, HistoryFile
+from xpnet.reporting import curves
 from xpnet.task import prepare
 
 
@@ -72,6 +75,19 @@ def test_a_disk_that_fills_within_a_line_leaves_whole_lines(tmp_path):
     file.on_row(trainer, row)
     file.on_end(trainer)
     assert path.read_bytes() == whole + whole.splitlines(keepends=True)[-1]
+
+
+def test_curves_are_whole_or_not_there(tmp_path, monkeypatch):
+    def die_on_the_way(figure, target, **_):
+        with open(target, "wb") if isinstance(target, Path) else target as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Figure, "savefig", die_on_the_way)
+    row = Row(1.0, 10, 0.5, 0.5, None, None, 0.1, 1.0, 10.0, False)
+    with pytest.raises(KeyboardInterrupt):
+        curves.draw(History("accuracy", 10, rows=[row]), tmp_path / "curves.png", title="run")
+    assert not list(tmp_path.iterdir())
 
 
 def test_overwriting_leaves_nothing_of_another_run(task, tmp_path):

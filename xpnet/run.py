@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -146,7 +145,7 @@ def run(
             del training  # its copy of the data makes room for the evaluations
             result = _result(task, own, problem, _scores(task))
             if table is not None and not (own.path / ALGORITHMS).samefile(table):  # with what evaluations have added
-                shutil.copyfile(table, own.path / ALGORITHMS)
+                write_whole(own.path / ALGORITHMS, table.read_bytes())
             if result.stopped not in BROKEN_OFF:  # else what goes on from here draws
                 _draw(task, result, tell)
             own.write_result(result.flat())

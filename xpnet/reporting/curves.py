@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xpnet.callbacks import History
+from xpnet.files import write_whole
 
 _LABELS = {"accuracy": "accuracy", "mse": "mean squared error"}
 _TRAIN, _VALIDATION = "#4477AA", "#EE6677"
@@ -29,8 +31,9 @@ def draw(history: History, path: Path, *, title: str) -> Path:
         axes.grid(alpha=0.25)
         axes.spines[["top", "right"]].set_visible(False)
         axes.legend(frameon=False)
-    figure.savefig(path, dpi=150)
-    return path
+    content = io.BytesIO()
+    figure.savefig(content, dpi=150, format="png")
+    return write_whole(path, content.getvalue())
 
 
 def _draw_column(axes: Any, history: History, name: str) -> None:
