@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import signals
+from xpnet import command, signals
 from xpnet.command import perform
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent by POSIX's kill")
@@ -98,6 +98,14 @@ def test_an_interrupted_import_is_an_interruption(capsys):
 
     assert perform(app, [], interrupted="Interrupted.") == 130
     assert capsys.readouterr().err == "xpnet: Interrupted.\n"
+
+
+def test_a_further_ctrl_c_while_the_first_is_told_ends_it_too(monkeypatch):
+    def app(arguments, **_):
+        ctrl_c()
+
+    monkeypatch.setattr(command, "tell", lambda sentence: ctrl_c())
+    assert perform(app, []) == 130
 
 
 def test_another_failed_import_is_told_as_such():

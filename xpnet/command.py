@@ -24,26 +24,33 @@ def perform(app: Callable[..., Any], arguments: Sequence[str] | None, *, interru
         arguments: None for those of the process.
         interrupted: What to say at Ctrl-C.
     """
-    with steady(), noted() as interrupts:
-        try:
-            return int(app(arguments, exit_on_error=False, print_error=False) or 0)
-        except OutOfMemoryError as error:
-            tell(str(error))
-            return OUT_OF_MEMORY
-        except (CycloptsError, XpnetError) as error:
-            tell(" ".join(str(error).split()))
-            return BAD_INPUT
-        except KeyboardInterrupt:
-            tell(interrupted)
-            return INTERRUPTED
-        except ImportError:
-            if not interrupts:
-                raise
-            tell(interrupted)
-            return INTERRUPTED
-        except MemoryError:
-            tell("This does not fit into memory; take smaller layers, batches or data.")
-            return OUT_OF_MEMORY
+    try:
+        with steady(), noted() as interrupts:
+            return _perform(app, arguments, interrupted, interrupts)
+    except KeyboardInterrupt:  # a further one, while the end was told
+        return INTERRUPTED
+
+
+def _perform(app: Callable[..., Any], arguments: Sequence[str] | None, interrupted: str, interrupts: list[int]) -> int:
+    try:
+        return int(app(arguments, exit_on_error=False, print_error=False) or 0)
+    except OutOfMemoryError as error:
+        tell(str(error))
+        return OUT_OF_MEMORY
+    except (CycloptsError, XpnetError) as error:
+        tell(" ".join(str(error).split()))
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        tell(interrupted)
+        return INTERRUPTED
+    except ImportError:
+        if not interrupts:
+            raise
+        tell(interrupted)
+        return INTERRUPTED
+    except MemoryError:
+        tell("This does not fit into memory; take smaller layers, batches or data.")
+        return OUT_OF_MEMORY
 
 
 def tell(sentence: str) -> None:
