@@ -16,6 +16,7 @@ import pytest
 import xpnet
 from xpnet import command, signals
 from xpnet.command import perform
+from xpnet.devices.cpu import device as cpu_device
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent by POSIX's kill")
 
@@ -139,6 +140,38 @@ def test_ctrl_c_waits_for_the_threads_of_a_run():
         struck.join()
         assert threading.active_count() == before, "its threads would write into the arrays of the next run"
         np.testing.assert_array_equal(out, expected if out.any() else 0)  # all of a run, or none
+
+
+class Library:
+    """A BLAS that Ctrl-C comes to with one of the calls, before or after what it does."""
+
+    def __init__(self, moments):
+        self.threads, self.moments = 4, moments
+
+    def get_num_threads(self):
+        self.struck()
+        return self.threads
+
+    def set_num_threads(self, threads):
+        self.struck()
+        self.threads = threads
+        self.struck()
+
+    def struck(self):
+        if next(self.moments, False):
+            ctrl_c()
+
+
+@pytest.mark.parametrize("moment", range(10))
+def test_ctrl_c_leaves_the_blas_as_many_threads_as_it_had(monkeypatch, moment):
+    device = xpnet.device("cpu")
+    replay = device.capture(lambda i: device.gemm(np.ones((2, 2)), np.ones((2, 2)), out=np.empty((2, 2))))
+    moments = iter([False] * moment + [True])
+    libraries = [Library(moments), Library(moments)]
+    monkeypatch.setattr(cpu_device, "_libraries", lambda: libraries)
+    with pytest.raises(KeyboardInterrupt):
+        replay()
+    assert [library.threads for library in libraries] == [4, 4]
 
 
 def test_ctrl_c_while_the_final_weights_are_put_back_waits_for_them(monkeypatch):

@@ -38,26 +38,34 @@ def _libraries() -> list[LibController]:
 
 
 class _SerialBlas:
-    """While anybody is inside, every BLAS has one thread; the last one out gives it back what it had."""
+    """While any thread is inside, every BLAS has one thread; the last one out gives it back what it had.
+
+    Ctrl-C may come between any two calls here; to leave once more then mends what was left half done.
+    """
 
     def __init__(self) -> None:
-        self._lock, self._inside = threading.Lock(), 0
+        self._lock = threading.Lock()
+        self._inside: set[int] = set()
         self._before: list[int] = []
 
     def __enter__(self) -> None:
         with self._lock:
-            if self._inside == 0:
-                self._before = [library.get_num_threads() for library in _libraries()]
-                for library in _libraries():
-                    library.set_num_threads(1)
-            self._inside += 1
+            self._before = self._before or [library.get_num_threads() for library in _libraries()]
+            self._inside.add(threading.get_ident())
+            for library in _libraries():
+                library.set_num_threads(1)
 
     def __exit__(self, *_: object) -> None:
+        self.leave()
+
+    def leave(self) -> None:
+        """This thread is outside, whether it was inside or not."""
         with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                for library, before in zip(_libraries(), self._before, strict=True):
+            self._inside.discard(threading.get_ident())
+            if not self._inside:
+                for library, before in zip(_libraries(), self._before):  # noqa: B905 - none, if it was not begun
                     library.set_num_threads(before)
+                self._before = []
 
 
 _serial_blas = _SerialBlas()
@@ -182,5 +190,8 @@ class Cpu(Plain):
         try:
             with postponed() if replay.has_team else contextlib.nullcontext(), _serial_blas:
                 replay()
+        except BaseException:
+            _serial_blas.leave()
+            raise
         finally:
             self._at_work = False
