@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import numpy as np
+import optuna
 import pytest
 from sklearn.datasets import load_digits
 
@@ -241,6 +242,31 @@ def test_first_trial_that_was_killed_before_all_was_drawn_keeps_the_settings_of_
     tuning.run(plan, count=1)
     assert [state for state, _ in trials_of("runs/tune-digits.db")] == ["FAIL", "COMPLETE"]
     assert workplace.record.best.params == workplace.space.start
+
+
+class KilledError(BaseException):
+    """Stands for a kill, which nothing can catch."""
+
+
+@pytest.mark.parametrize("call", ["tell", "enqueue_trial"])
+def test_kill_while_broken_trials_are_told_neither_loses_nor_doubles_them(empty_folder, monkeypatch, call):
+    def kill(*_, **__):
+        raise KilledError
+
+    config = Config(data=("digits.npz",), val_size=60, epochs=1, hidden=(6,), quiet=True)
+    plan = tuning.Search.of(config, by_hand={"hidden"}, given=set())
+    (empty_folder / "runs").mkdir()
+    workplace = tuning.Workplace(plan)
+    workplace.begin()
+    workplace.space.draw(workplace.record.ask(0))
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, call, kill)
+        with pytest.raises(KilledError):
+            tuning.run(plan, count=2)
+    tuning.run(plan, count=2)
+    (failed, first), (_, second), (_, third) = trials_of("runs/tune-digits.db")
+    assert failed == "FAIL"
+    assert first == second != third
 
 
 def test_best_settings_are_in_the_file_after_each_trial(empty_folder):

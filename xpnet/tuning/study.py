@@ -94,10 +94,16 @@ class Record:
                 optuna.delete_study(study_name=NAME, storage=self._storage)
                 self.study = self._open()
             self.study.set_user_attr(FACTS, facts)
-            for trial in self.study.get_trials(states=(optuna.trial.TrialState.RUNNING,)):
-                self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
+            states = optuna.trial.TrialState
+            waiting = [
+                trial.system_attrs.get("fixed_params") for trial in self.study.get_trials(states=(states.WAITING,))
+            ]
+            for trial in self.study.get_trials(states=(states.RUNNING,)):
                 given = trial.system_attrs.get("fixed_params", {})  # it may have been killed before all was drawn
-                self.study.enqueue_trial({**given, **trial.params})
+                parameters = {**given, **trial.params}
+                if parameters not in waiting:  # as it is where this was killed between the two lines that follow
+                    self.study.enqueue_trial(parameters)
+                self.study.tell(trial.number, state=states.FAIL)
             if not self.study.get_trials(deepcopy=False):
                 self.study.enqueue_trial(start)
 
