@@ -17,6 +17,7 @@ import xpnet
 from xpnet import command, signals
 from xpnet.command import perform
 from xpnet.devices.cpu import device as cpu_device
+from xpnet.estimators import stochastic
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals are sent by POSIX's kill")
 
@@ -218,3 +219,41 @@ def test_every_command_tells_of_ctrl_c(command, arguments, monkeypatch, capsys):
     monkeypatch.setattr(module, first, SimpleNamespace(compare=press) if command == "compare" else press)
     assert module.main(arguments) == 130
     assert capsys.readouterr().err.startswith("xpnet: Interrupted")
+
+
+def test_a_second_ctrl_c_while_the_best_weights_are_kept_waits_for_them(monkeypatch):
+    x, y = np.random.default_rng(0).normal(size=(50, 4)), np.arange(50) % 3
+    network = xpnet.MLP([4, 6, 3], output="softmax", device="cpu")
+    trainer = xpnet.Trainer(network, epochs=9, batch_size=10, final_weights="best", monitor="train_loss")
+    training = trainer.prepare(trainer._samples(x, y))
+    copy = training.keeper._copy
+
+    def interrupted_copy(arrays, *, to):
+        if len(training.history.rows) == 5 and to is training.keeper.arrays["best"]:
+            ctrl_c()
+            ctrl_c()
+        copy(arrays, to=to)
+
+    monkeypatch.setattr(training.keeper, "_copy", interrupted_copy)
+    trainer.run(training)
+    assert (training.history.stopped, training.history.best.epoch) == ("interrupted", 5)
+    for kept, array in zip(training.keeper.arrays["good"], network.state, strict=True):
+        np.testing.assert_array_equal(kept, array)
+
+
+def test_ctrl_c_while_an_estimator_keeps_its_best_weights_waits_for_them(monkeypatch):
+    keep, kept = stochastic._Best.keep, []
+
+    def interrupted_keep(best):
+        kept.append(best)
+        if len(kept) == 2:
+            ctrl_c()
+        keep(best)
+
+    monkeypatch.setattr(stochastic._Best, "keep", interrupted_keep)
+    x, y = np.random.default_rng(0).normal(size=(2, 200, 4)), np.arange(200) % 2
+    x += y[:, None]
+    model = xpnet.MLPClassifier((5,), early_stopping=True, random_state=0)
+    with pytest.warns(UserWarning, match="interrupted by user"):
+        model.fit(x[0], y, X_val=x[1], y_val=y)
+    assert model.score(x[1], y) == model.best_validation_score_

@@ -20,6 +20,7 @@ from xpnet.keeper import Keeper
 from xpnet.memory import TRAINING_BLOCKS, foresee
 from xpnet.program import Chunk, Outcome, Program, chunk_steps
 from xpnet.schedules import Span
+from xpnet.signals import postponed
 from xpnet.snapshots import Snapshot
 from xpnet.workspace import Workspace
 
@@ -314,9 +315,10 @@ class Training:
             samples_per_second=sums.samples / sums.seconds,
             evaluated=due,
         )
-        self._sums = _Sums()
-        self.history.rows.append(row)
-        self.keeper.offer(row)
+        with postponed():  # a second Ctrl-C, so that the weights that are kept are those that the history tells of
+            self._sums = _Sums()
+            self.history.rows.append(row)
+            self.keeper.offer(row)
         trainer.tell("on_row", row)
 
     def _check_finite(self, stretch: _Stretch, outcome: Outcome) -> None:

@@ -19,6 +19,7 @@ from xpnet.feed import Feed
 from xpnet.memory import TRAINING_BLOCKS, foresee
 from xpnet.program import Chunk, Outcome, Program, chunk_steps
 from xpnet.schedules import Span
+from xpnet.signals import postponed
 from xpnet.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -102,8 +103,9 @@ def _compare_score(e: Any, score: float, best: _Best) -> bool:
     e.validation_scores_.append(score)
     worse = score < e.best_validation_score_ + e.tol
     if score > e.best_validation_score_:
-        e.best_validation_score_ = score
-        best.keep()
+        with postponed():  # at Ctrl-C, too, the score is that of the weights
+            e.best_validation_score_ = score
+            best.keep()
     return bool(worse)
 
 
