@@ -3,7 +3,12 @@
 import builtins
 import json
 import math
+import multiprocessing
+import os
+import signal
 import sqlite3
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +19,7 @@ from sklearn.datasets import load_digits
 from xpnet import train, tune, tuning
 from xpnet.config import Config, settings_of
 from xpnet.settings import read_settings
+from xpnet.tuning.processes import Flag
 
 ALL = ["--data", "digits.npz", "--val-size", "60", "--epochs", "2"]
 TINY = [*ALL, "--hidden", "6", "--activation", "relu", "--init", "he_uniform", "--schedule", "constant"]
@@ -282,6 +288,31 @@ def test_best_settings_are_in_the_file_after_each_trial(empty_folder):
     assert [best for _, best in told] == [min(values[: i + 1]) for i in range(4)]
     assert len(set(values)) > 1
     assert outcome.best.value == min(values)
+
+
+def die_while_looking(stopping):
+    """Killed after a call into C, such as one that takes a lock."""
+
+    def strike(frame, event, _):
+        if event == "c_return" and frame.f_code is not die_while_looking.__code__:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.setprofile(strike)
+    stopping.is_set()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are sent by POSIX's kill")
+def test_a_killed_job_does_not_keep_the_search_from_ending():
+    context = multiprocessing.get_context("spawn")
+    stopping = Flag(context)
+    job = context.Process(target=die_while_looking, args=(stopping,))
+    job.start()
+    job.join()
+    setting = threading.Thread(target=stopping.set, daemon=True)
+    setting.start()
+    setting.join(10)
+    assert not setting.is_alive()
+    assert stopping.is_set()
 
 
 def test_jobs_work_on_one_study(found):

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext
 
 from joblib import cpu_count
 from threadpoolctl import threadpool_limits
@@ -43,7 +44,7 @@ def _side_by_side(search: Search, indices: range, jobs: int, deadline: float) ->
     if not indices:
         return
     context = multiprocessing.get_context("spawn")  # a fork would share what CUDA and the threads of the BLAS hold
-    stopping = context.Event()
+    stopping = Flag(context)
     threads = max(1, cpu_count() // jobs)
     with ProcessPoolExecutor(jobs, context, _enter, (search, stopping, threads)) as pool:
         futures = [pool.submit(_run, index, deadline) for index in indices]
@@ -58,6 +59,21 @@ def _side_by_side(search: Search, indices: range, jobs: int, deadline: float) ->
         finally:
             stopping.set()
             pool.shutdown(cancel_futures=True)
+
+
+class Flag:
+    """An event without a lock: a process that is killed while it looks, as for want of memory, would keep that."""
+
+    def __init__(self, context: SpawnContext) -> None:
+        self._byte = context.RawValue("b", 0)
+
+    def is_set(self) -> bool:
+        """Whether it is."""
+        return bool(self._byte.value)
+
+    def set(self) -> None:
+        """Set it."""
+        self._byte.value = 1
 
 
 class _Worker:
