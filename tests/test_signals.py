@@ -60,6 +60,21 @@ def test_a_postponed_ctrl_c_calls_what_it_would_have_called():
             ctrl_c()
 
 
+@posix
+def test_a_child_never_sees_a_ctrl_c_that_waits_for_this_process():
+    children = []
+
+    @signals.kept_from_children()
+    def begin():
+        os.kill(os.getpid(), signal.SIGINT)
+        children.append(subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1)"]))
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    children[0].send_signal(signal.SIGINT)
+    assert children[0].wait() == 0
+
+
 @pytest.mark.parametrize("ignored", [signal.SIG_IGN])
 def test_what_is_ignored_stays_so(ignored):
     signal.signal(signal.SIGINT, ignored)

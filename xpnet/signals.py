@@ -72,6 +72,24 @@ def postponed() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Processes that begin within it never see Ctrl-C, which a terminal sends to all; to this one it comes at the end.
+
+    One that ignores it by itself has first to come to that, and may be struck while it still imports. Systems without
+    masks of signals have no such thing, and nothing changes.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    with postponed():  # a mask is inherited, but is this thread's alone: others take the signal for this process
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
 def noted() -> Iterator[list[int]]:
     """Within it each Ctrl-C that would raise KeyboardInterrupt does so, and is noted in the list that this gives.
 

@@ -17,6 +17,7 @@ from joblib import cpu_count
 from threadpoolctl import threadpool_limits
 
 from xpnet.errors import XpnetError
+from xpnet.signals import kept_from_children
 from xpnet.tuning.search import Event, Finished, Search, Workplace
 
 
@@ -47,7 +48,8 @@ def _side_by_side(search: Search, indices: range, jobs: int, deadline: float) ->
     stopping = Flag(context)
     threads = max(1, cpu_count() // jobs)
     with ProcessPoolExecutor(jobs, context, _enter, (search, stopping, threads)) as pool:
-        futures = [pool.submit(_run, index, deadline) for index in indices]
+        with kept_from_children():  # the first submission begins all of them
+            futures = [pool.submit(_run, index, deadline) for index in indices]
         try:
             for future in as_completed(futures):
                 yield future.result()
