@@ -1,4 +1,4 @@
-"""What all commands share: how one is performed, and how its errors are told."""
+"""What all commands share: how their lines are read, how one is performed, and how its errors are told."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from cyclopts import CycloptsError
+from cyclopts import App, CycloptsError
 
 from xpnet.errors import OutOfMemoryError, XpnetError, printable
 from xpnet.reporting.streams import steady
@@ -14,6 +14,26 @@ from xpnet.signals import noted
 
 BAD_INPUT, OUT_OF_MEMORY, INTERRUPTED = 2, 4, 130
 """Exit statuses."""
+
+
+def command_line(name: str, *, effect: str, statuses: str) -> App:
+    """The app of `python -m xpnet.NAME`, for `perform`, which tells of its errors and of Ctrl-C.
+
+    Args:
+        name: Of the command.
+        effect: What it does, at the head of --help.
+        statuses: What its exit status says, at the end.
+    """
+    app = App(
+        name=f"python -m xpnet.{name}",
+        help=effect,
+        help_epilogue=f"Exit status: {statuses}",
+        version_flags=[],
+        suppress_keyboard_interrupt=False,
+        result_action="return_value",
+    )
+    app.meta.suppress_keyboard_interrupt = False  # it does not take this over from the app
+    return app
 
 
 def perform(app: Callable[..., Any], arguments: Sequence[str] | None, *, interrupted: str = "Interrupted.") -> int:

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.console import Console
 
 from xpnet import comparison
-from xpnet.command import perform, tell
+from xpnet.command import command_line, perform, tell
 from xpnet.errors import XpnetError
 from xpnet.files import write_whole
 from xpnet.folder import RUNS
@@ -23,13 +23,10 @@ _FLAG = Parameter(negative="", show_default=False)
 
 PLOTS = {".html": lambda compared: side_by_side.page(compared).encode(), ".png": side_by_side.picture}
 
-app = App(
-    name="python -m xpnet.compare",
-    help="Runs side by side: the settings in which they differ, what came of each, and how fast it was.",
-    help_epilogue="Exit status: 0 done, 2 bad input, 130 interrupted.",
-    version_flags=[],
-    suppress_keyboard_interrupt=False,
-    result_action="return_value",
+app = command_line(
+    "compare",
+    effect="Runs side by side: the settings in which they differ, what came of each, and how fast it was.",
+    statuses="0 done, 2 bad input, 130 interrupted.",
 )
 
 

@@ -8,22 +8,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.console import Console
 
 import xpnet
-from xpnet.command import perform, tell
+from xpnet.command import command_line, perform, tell
 from xpnet.folder import model_file
 from xpnet.inference import inputs, scoring
 from xpnet.reporting.scores import print_scores
 
-app = App(
-    name="python -m xpnet.evaluate",
-    help="Measure a model on data with targets.",
-    help_epilogue="Exit status: 0 done, 2 bad input.",
-    version_flags=[],
-    suppress_keyboard_interrupt=False,
-    result_action="return_value",
+app = command_line(
+    "evaluate",
+    effect="Measure a model on data with targets.",
+    statuses="0 done, 2 bad input, 130 interrupted.",
 )
 
 

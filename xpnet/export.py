@@ -7,19 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 
 from xpnet import exporters
-from xpnet.command import perform
+from xpnet.command import command_line, perform
 from xpnet.folder import model_file
 
-app = App(
-    name="python -m xpnet.export",
-    help="Write a model in the form of another program, once that has been seen to predict the same.",
-    help_epilogue="Exit status: 0 done, 2 bad input, 130 interrupted.",
-    version_flags=[],
-    suppress_keyboard_interrupt=False,
-    result_action="return_value",
+app = command_line(
+    "export",
+    effect="Write a model in the form of another program, once that has been seen to predict the same.",
+    statuses="0 done, 2 bad input, 130 interrupted.",
 )
 
 

@@ -6,21 +6,19 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 import xpnet
-from xpnet.command import perform
+from xpnet.command import command_line, perform
 from xpnet.devices import Device, device, facts, names
 from xpnet.errors import DeviceError
 
-app = App(
-    name="python -m xpnet.info",
-    help="Print the devices of this machine, what is fast on each, and why one cannot be used.",
-    version_flags=[],
-    result_action="return_value",
+app = command_line(
+    "info",
+    effect="Print the devices of this machine, what is fast on each, and why one cannot be used.",
+    statuses="0 done, 2 bad input, 130 interrupted.",
 )
 
 

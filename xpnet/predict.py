@@ -11,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import Parameter
 from rich.console import Console
 
 import xpnet
-from xpnet.command import perform, tell
+from xpnet.command import command_line, perform, tell
 from xpnet.errors import XpnetError
 from xpnet.folder import model_file
 from xpnet.inference import inputs, predicting
@@ -31,13 +31,10 @@ TERMINATED = 143
 
 _LIST = Parameter(consume_multiple=True, negative="", show_default=False)
 
-app = App(
-    name="python -m xpnet.predict",
-    help="Write what a model says of new data: classes with their probabilities, or numbers.",
-    help_epilogue="Exit status: 0 done, 2 bad input, 130 interrupted, 143 terminated: no file is left then.",
-    version_flags=[],
-    suppress_keyboard_interrupt=False,
-    result_action="return_value",
+app = command_line(
+    "predict",
+    effect="Write what a model says of new data: classes with their probabilities, or numbers.",
+    statuses="0 done, 2 bad input, 130 interrupted, 143 terminated: no file is left then.",
 )
 
 

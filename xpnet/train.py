@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 from rich.console import Console
 
 from xpnet import folder, recipes, resuming, run
-from xpnet.command import perform, tell
+from xpnet.command import command_line, perform, tell
 from xpnet.config import Config
 from xpnet.devices import cost_of_determinism, why_no_cuda
 from xpnet.gradcheck import TOLERANCE, Agreement
@@ -26,16 +26,12 @@ WRONG_GRADIENT = 1
 
 _START = Parameter(group=Group("Start from", sort_key=0))
 
-app = App(
-    name="python -m xpnet.train",
-    help="Train a fully connected network. Without options: the bundled handwritten digits, in a few seconds.",
-    help_epilogue="Exit status: 0 done, 1 wrong gradient, 2 bad input, 3 the loss diverged, 4 out of memory, "
+app = command_line(
+    "train",
+    effect="Train a fully connected network. Without options: the bundled handwritten digits, in a few seconds.",
+    statuses="0 done, 1 wrong gradient, 2 bad input, 3 the loss diverged, 4 out of memory, "
     "130 interrupted, 143 terminated; --resume goes on with what ended early.",
-    version_flags=[],
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
 )
-app.meta.suppress_keyboard_interrupt = False  # it does not take this over from the app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,12 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, Group, Parameter
+from cyclopts import Group, Parameter
 from rich.console import Console
 
 from xpnet import recipes
 from xpnet.checkpoint import Every
-from xpnet.command import INTERRUPTED, perform, tell
+from xpnet.command import INTERRUPTED, command_line, perform, tell
 from xpnet.config import UNUSED_IN_SEARCH, Config, SearchConfig
 from xpnet.errors import XpnetError
 from xpnet.options import begin, lay_over
@@ -26,16 +26,12 @@ from xpnet.tuning import Search, run
 
 _SEARCH = Parameter(group=Group("Search", sort_key=0))
 
-app = App(
-    name="python -m xpnet.tune",
-    help="Search for settings by Optuna: hidden layers, activation, learning rate and more, but for those that are "
+app = command_line(
+    "tune",
+    effect="Search for settings by Optuna: hidden layers, activation, learning rate and more, but for those that are "
     "given here. The same command again goes on with what was broken off.",
-    help_epilogue="Exit status: 0 done or out of time, 2 bad input, 130 interrupted.",
-    version_flags=[],
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,
+    statuses="0 done or out of time, 2 bad input, 130 interrupted.",
 )
-app.meta.suppress_keyboard_interrupt = False  # it does not take this over from the app
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
