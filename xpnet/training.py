@@ -169,8 +169,8 @@ class Training:
         early = self.keeper.patience_ended
         if self._sums.samples:  # what is kept at the end, or where it was stopped on the way, gets its row too
             self._end_row(last=True)
-        done = DONE if trainer.step == self.span.total else trainer.stopped
-        self.history.stopped = EARLY if early else done
+        otherwise = DONE if trainer.step == self.span.total else trainer.stopped
+        self.history.stopped = EARLY if early else otherwise
 
     def snapshot(self) -> Snapshot:
         """All that this training is, at a safe point, as copies on the host."""
