@@ -115,7 +115,7 @@ def _table_split(config: Config) -> Split | None:
         return None
     if not config.val_size > 0 or (config.val_size > 1 and config.val_size != int(config.val_size)):  # true for NaN too
         raise XpnetError(f"val_size: got {config.val_size:g}, expected a part below 1, or a whole number of rows.")
-    return Split(1 - config.val_size, config.val_size)
+    return Split(config.val_size)
 
 
 def _train_size(size: int, samples: int) -> int:

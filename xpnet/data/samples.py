@@ -81,5 +81,5 @@ class Samples:
                 f"val_size: got {size:g} of {len(self)} samples; "
                 "choose a fraction or a whole number that leaves samples on both sides."
             )
-        rest, drawn, _ = split_rows(Split(1 - size, size), y=self.y, rng=rng, rows=self.rows)
+        rest, drawn, _ = split_rows(Split(size), y=self.y, rng=rng, rows=self.rows)
         return replace(self, rows=rest), replace(self, rows=drawn)

@@ -12,12 +12,11 @@ from xpnet.errors import DataError, XpnetError
 
 @dataclass(frozen=True)
 class Split:
-    """The parts of the samples for training, validation and test; no test part where the test set is another one.
+    """The parts of the samples for validation and test; no test part where the test set is another one.
 
-    The one for validation may also be a number of rows.
+    The rest is for training. The part for validation may also be a number of rows.
     """
 
-    train: float
     validation: float
     test: float = 0.0
 
@@ -37,7 +36,7 @@ class Split:
                 f'split: got "{text}", expected parts for training, validation and perhaps test that are 1 in all, '
                 "such as 0.8/0.1/0.1."
             )
-        return cls(*parts)
+        return cls(*parts[1:])
 
 
 def split_rows(
